@@ -1,0 +1,1 @@
+"""Where a root or a kernel comes from: Debian packages, a directory, an archive."""

@@ -1,0 +1,1 @@
+"""Sticks: partition table, file system, image file."""

@@ -1,0 +1,1 @@
+"""Virtual machines: period PCs, QEMU sessions, boot scenarios."""
