@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from livebuilder.process import find_tool
 
@@ -31,7 +32,7 @@ _FILE_FOLDERS = (
 class Need:
     """One line of tools.txt; `packages` holds the package's name by distribution, without those that have none."""
 
-    kind: Literal["tool", "file", "lib"]
+    kind: Literal["tool", "file", "lib", "python"]
     name: str
     need: str
     packages: dict[str, str]
@@ -66,6 +67,9 @@ def _find(need: Need) -> str | None:
     if need.kind == "tool":
         tool = find_tool(need.name)
         return str(tool) if tool else None
+    if need.kind == "python":
+        found = importlib.util.find_spec(need.name)
+        return str(found.origin) if found else None
     if need.kind == "lib":
         try:
             ctypes.CDLL(need.name)
@@ -76,13 +80,48 @@ def _find(need: Need) -> str | None:
     return next((str(path) for path in candidates if path.is_file()), None)
 
 
-def install_lines(missing: Sequence[Check]) -> dict[str, str]:
-    """The command that installs what is missing, by distribution."""
-    lines = {}
-    for distribution in DISTRIBUTIONS:
-        packages = sorted(
-            {check.need.packages[distribution] for check in missing if distribution in check.need.packages}
-        )
-        if packages:
-            lines[distribution] = f"{_INSTALL[distribution]} {' '.join(packages)}"
-    return lines
+@dataclass(frozen=True)
+class Diagnosis:
+    """All checks, and the line that mends what is missing, by distribution."""
+
+    checks: tuple[Check, ...]
+    install: dict[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is missing."""
+        return all(check.path for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable form that `doctor --json` prints."""
+        needs = [
+            {"name": c.need.name, "kind": c.need.kind, "need": c.need.need, "path": c.path, "packages": c.need.packages}
+            for c in self.checks
+        ]
+        return {"healthy": self.healthy, "needs": needs, "install": self.install}
+
+    def render(self) -> str:
+        """A line for each need, and how to install what is missing."""
+        lines = []
+        for check in self.checks:
+            need = check.need
+            where = check.path or "missing: " + ", ".join(f"{d} {p}" for d, p in need.packages.items())
+            lines.append(f"{'ok ' if check.path else '-- '} {need.need:<6} {need.name:<27} {where}")
+        if self.install:
+            lines += ["", "install what is missing:"]
+            lines += [f"  {distribution:<7} {line}" for distribution, line in self.install.items()]
+        return "\n".join(lines)
+
+
+def diagnose(checks: Iterable[Check]) -> Diagnosis:
+    """Sum the checks up."""
+    checks = tuple(checks)
+    packages = {d: missing_packages(checks, distribution=d) for d in DISTRIBUTIONS}
+    install = {d: f"{_INSTALL[d]} {' '.join(names)}" for d, names in packages.items() if names}
+    return Diagnosis(checks, install)
+
+
+def missing_packages(checks: Sequence[Check], *, distribution: str) -> list[str]:
+    """The packages of a distribution that hold what is missing, sorted."""
+    missing = (check.need.packages for check in checks if not check.path)
+    return sorted({packages[distribution] for packages in missing if distribution in packages})

@@ -1,0 +1,294 @@
+"""The command line: parses, calls one function, prints its result. Heavy parts are imported when a command needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from livebuilder import __version__
+from livebuilder.errors import LivebuilderError, UsageError
+
+_PANELS = {"rich_markup_mode": None, "no_args_is_help": True, "pretty_exceptions_enable": False}
+app = typer.Typer(
+    help="Turn any old x86 PC into a router that boots from CD and keeps its settings on a USB stick.\n\n"
+    "Start with:  livebuilder build && livebuilder vm test out/router.iso",
+    **_PANELS,
+)
+usb_app = typer.Typer(help="Make the stick that keeps the settings.", **_PANELS)
+vm_app = typer.Typer(help="Boot an ISO in a virtual machine, by hand or as a proof.", **_PANELS)
+app.add_typer(usb_app, name="usb")
+app.add_typer(vm_app, name="vm")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON (stable; docs/json.md).")]
+
+
+class FileSystem(StrEnum):
+    """What a stick can be formatted with."""
+
+    EXT4 = "ext4"
+    EXT3 = "ext3"
+    EXT2 = "ext2"
+    F2FS = "f2fs"
+    BTRFS = "btrfs"
+
+
+class Table(StrEnum):
+    """Partition tables."""
+
+    GPT = "gpt"
+    DOS = "dos"
+
+
+class Distribution(StrEnum):
+    """Distributions whose package names doctor knows."""
+
+    DEBIAN = "debian"
+    FEDORA = "fedora"
+    ARCH = "arch"
+    ALPINE = "alpine"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"livebuilder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every command that is run, and timings.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet exclude each other")
+    from livebuilder import console
+
+    console.setup(verbose=verbose, quiet=quiet)
+
+
+@app.command()
+def build(
+    profile: Annotated[
+        Path | None, typer.Argument(metavar="[PROFILE.toml]", help="What to build; without it, the built-in router.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the results go.")] = Path("out"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the profile; repeatable.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use the cache only; fetch nothing.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Fetch the package lists even if they are of today.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A package list that cannot be had is an error.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be made; write nothing but the cache.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a live ISO with its kernel, initramfs, manifest.json and sha256sums.
+
+    Examples:
+
+      livebuilder build
+
+      livebuilder build attic-pc.toml -o discs/ --set storage.label=attic
+
+      livebuilder build --offline --set output.compression=gzip
+    """
+    from livebuilder.build import BuildRequest, plan_build, run_build
+    from livebuilder.cache import Cache, cache_root
+    from livebuilder.profile import read_profile
+
+    started = time.monotonic()
+    request = BuildRequest(
+        profile=read_profile(profile, settings=settings or []),
+        output=output,
+        cache=Cache(cache_root()),
+        offline=offline,
+        refresh=refresh,
+        strict=strict,
+        epoch=source_date_epoch(),
+    )
+    plan = plan_build(request)
+    if dry_run:
+        _print(plan.to_json(), plan.render(), as_json=as_json)
+        return
+    report = run_build(plan, started=started)
+    _print(report.to_json(), report.render(), as_json=as_json)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="An ISO, an initramfs or a kernel.")],
+    as_json: Json = False,
+) -> None:
+    """Show what is in an ISO (catalog, loader, files), an initramfs (every path) or a kernel.
+
+    Examples:
+
+      livebuilder inspect out/router.iso
+
+      livebuilder inspect out/initramfs --json | jq .archives
+    """
+    from livebuilder.inspection import inspect_file
+
+    inspection = inspect_file(path)
+    _print(inspection.to_json(), inspection.render(), as_json=as_json)
+
+
+@app.command()
+def doctor(
+    missing: Annotated[
+        Distribution | None, typer.Option("--missing", help="Print only the missing packages' names, for scripts.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which tools are there, which are missing, and the package that holds each. Exit 1 if any is missing.
+
+    Examples:
+
+      livebuilder doctor
+
+      apt-get install $(livebuilder doctor --missing debian)
+    """
+    from livebuilder.doctor import check_needs, diagnose, missing_packages, read_needs
+
+    checks = check_needs(read_needs())
+    if missing is not None:
+        typer.echo(" ".join(missing_packages(checks, distribution=missing.value)))
+        return
+    diagnosis = diagnose(checks)
+    _print(diagnosis.to_json(), diagnosis.render(), as_json=as_json)
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
+@usb_app.command("image")
+def usb_image(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The image file to make.")],
+    size: Annotated[str, typer.Option("--size", help="Of the whole stick, as in 64M or 1G.")] = "64M",
+    fs: Annotated[FileSystem, typer.Option("--fs", help="The file system.")] = FileSystem.EXT4,
+    label: Annotated[str, typer.Option("--label", help="What the ISO looks for.")] = "rootfs_data",
+    table: Annotated[Table, typer.Option("--table", help="The partition table.")] = Table.GPT,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make an image file of a stick: partition table, one file system, labelled, ready to keep settings.
+
+    Examples:
+
+      livebuilder usb image stick.img
+
+      livebuilder usb image big.img --size 1G --fs btrfs --table dos
+    """
+    from livebuilder.sizes import parse_size
+    from livebuilder.usb.plan import plan_stick
+    from livebuilder.usb.stick import make_stick_image
+
+    plan = plan_stick(parse_size(size), fs=fs.value, label=label, table=table.value)
+    if dry_run:
+        _print(plan.to_json(), plan.render(), as_json=as_json)
+        return
+    report = make_stick_image(path, plan, force=force)
+    _print(report.to_json(), report.render(), as_json=as_json)
+
+
+@vm_app.command("run")
+def vm_run(
+    iso: Annotated[Path, typer.Argument(metavar="ISO")],
+    usb: Annotated[
+        list[Path] | None,
+        typer.Option("--usb", metavar="FILE", help="Plug in this stick image; repeatable. It is written to."),
+    ] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="As in 96M; by default what the machine had.")] = None,
+    machine: Annotated[str, typer.Option("--machine", help="A period PC: pc-1997, pc-2000 or pc-modern.")] = "pc-1997",
+    display: Annotated[bool, typer.Option("--display", help="Open a window with the PC's screen.")] = False,
+) -> None:
+    """Boot an ISO in QEMU with the serial console in this terminal. Ctrl-A X ends it.
+
+    Examples:
+
+      livebuilder vm run out/router.iso --usb stick.img
+
+      livebuilder vm run out/router.iso --machine pc-2000 --memory 64M --display
+    """
+    from livebuilder.sizes import parse_size
+    from livebuilder.vm.interactive import run_interactively
+
+    memory_bytes = parse_size(memory) if memory else None
+    raise typer.Exit(
+        run_interactively(iso, sticks=usb or [], machine=machine, memory_bytes=memory_bytes, display=display)
+    )
+
+
+@vm_app.command("test")
+def vm_test(
+    iso: Annotated[Path, typer.Argument(metavar="ISO")],
+    machine: Annotated[str, typer.Option("--machine", help="A period PC: pc-1997, pc-2000 or pc-modern.")] = "pc-1997",
+    memory: Annotated[str | None, typer.Option("--memory", help="As in 96M; by default what the machine had.")] = None,
+    logs: Annotated[
+        Path | None, typer.Option("--logs", metavar="DIR", help="Keep serial logs, screenshots and the stick here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Prove an ISO: boot it with a new stick, change a setting, power off, boot again, find the setting.
+
+    A third boot without the stick must not find it. Exit 0 when all of that holds.
+
+    Examples:
+
+      livebuilder vm test out/router.iso
+
+      livebuilder vm test out/router.iso --machine pc-2000 --logs proof/ --json
+    """
+    raise NotImplementedError
+
+
+def _print(data: dict[str, Any], text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def source_date_epoch() -> int | None:
+    """SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds since 1970, or None."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a time in seconds since 1970")
+    return int(text)
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 1 for errors of ours, 2 for usage, 130 when interrupted."""
+    signal.signal(signal.SIGTERM, _end)  # so that a terminated build cleans up as an interrupted one does
+    try:
+        app()
+    except LivebuilderError as error:
+        typer.secho(f"error: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.echo(f"  try: {error.hint}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
