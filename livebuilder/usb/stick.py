@@ -1,0 +1,258 @@
+"""Stick images: made as planned, whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from livebuilder.console import step
+from livebuilder.errors import CommandError, LivebuilderError
+from livebuilder.process import find_tool, run
+from livebuilder.sizes import MIB, render_size
+from livebuilder.usb.fdisk import NewPartition, Partition, open_disk
+from livebuilder.usb.filesystem import (
+    FOLDERS,
+    READY_LINK,
+    Command,
+    FileSystem,
+    check_command,
+    list_command,
+    make_commands,
+    parse_listing,
+)
+from livebuilder.usb.plan import StickPlan
+from livebuilder.usb.superblock import Superblock, read_superblock
+
+_PIECE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class StickReport:
+    """A stick image as it was read back after it was made. `used_bytes` is what it takes on the host's disk."""
+
+    path: Path
+    size_bytes: int
+    used_bytes: int
+    table: str
+    disk_id: str
+    partition: Partition
+    superblock: Superblock
+
+    def facts(self) -> dict[str, object]:
+        """The report as plain data, for JSON."""
+        return {**asdict(self), "path": os.fspath(self.path)}
+
+
+def make_stick_image(path: Path, plan: StickPlan, *, force: bool = False) -> StickReport:
+    """Make the image file `path` as planned and return what was read back from it.
+
+    No root, no mount, no loop device. The file is sparse and appears only when it is whole; a file that is there
+    is replaced only with `force`. Raises `LivebuilderError`; then, and when interrupted, nothing is left behind.
+    """
+    target = Path(os.path.realpath(path))
+    _check_target(target, shown=path, force=force)
+    _check_tools(plan.file_system)
+    title = f"Making the stick image {path}: {render_size(plan.size_bytes)}, {plan.file_system.name} {plan.label}"
+    try:
+        with step(title), tempfile.TemporaryDirectory(dir=target.parent, prefix=".livebuilder-") as scratch:
+            image = _build(Path(scratch), plan)
+            report = _read_back(image, plan, shown=path)
+            _put_in_place(image, target, force=force)
+    except OSError as error:
+        hint = f"free some space in {target.parent}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        raise LivebuilderError(f"making {path} failed: {error.strerror or error}", hint=hint) from error
+    return report
+
+
+def _check_target(target: Path, *, shown: Path, force: bool) -> None:
+    parent = target.parent
+    if not parent.is_dir():
+        raise LivebuilderError(f"{shown} cannot be made: there is no folder {parent}", hint=f"mkdir -p {parent}")
+    exists = target.exists()
+    in_dev = target.is_relative_to("/dev") and not target.is_relative_to("/dev/shm")
+    if in_dev or (exists and stat.S_ISBLK(target.stat().st_mode)):
+        raise LivebuilderError(
+            f"{shown} is {'a device' if exists else 'a place for devices'}: only image files are made here,"
+            " writing to real sticks is not there yet",
+            hint="make an image file and write it to the stick with dd",
+        )
+    if not exists:
+        return
+    if not target.is_file():
+        raise LivebuilderError(f"{shown} is there already and is no file", hint="choose another name")
+    if not force:
+        raise LivebuilderError(
+            f"{shown} is there already and may hold settings: it was left as it is",
+            hint="choose another name, or use --force to make it anew and lose what is in it",
+        )
+
+
+def _check_tools(kind: FileSystem) -> None:
+    missing = [tool for tool in kind.tools if find_tool(tool) is None]
+    if missing:
+        raise LivebuilderError(
+            f"making {kind.name} needs programs that are not installed: {', '.join(missing)} ({kind.package})",
+            hint="livebuilder doctor   # names the packages that hold them",
+        )
+
+
+def _build(scratch: Path, plan: StickPlan) -> Path:
+    """The whole image, in the folder `scratch`: table, and the file system copied to its place."""
+    image, volume = scratch / "image", scratch / "volume"
+    for file, size in ((image, plan.size_bytes), (volume, plan.partition_bytes)):
+        with file.open("xb") as stream:
+            stream.truncate(size)
+    _make_file_system(volume, plan, tree=_layout(scratch / "tree"))
+    with open_disk(image, writable=True) as disk:
+        disk.create_label(plan.table, disk_id=plan.disk_id)
+        disk.add(
+            NewPartition(
+                start_sector=plan.start_sector,
+                sectors=plan.sectors,
+                type=plan.partition_type,
+                name=plan.partition_name,
+                uuid=plan.partition_uuid,
+            )
+        )
+        disk.write()
+    copy_into(volume, image, offset=plan.partition_offset_bytes)
+    _verify_copy(volume, image, offset=plan.partition_offset_bytes)
+    return image
+
+
+def _layout(tree: Path) -> Path:
+    """The top folder of a prepared stick, whatever the umask is."""
+    for folder in (tree, *(tree / name for name in FOLDERS)):
+        folder.mkdir()
+        folder.chmod(0o755)
+    name, target = READY_LINK
+    (tree / name).symlink_to(target)
+    return tree
+
+
+def _make_file_system(volume: Path, plan: StickPlan, *, tree: Path) -> None:
+    kind = plan.file_system
+    commands = make_commands(
+        kind, volume, size_bytes=plan.partition_bytes, label=plan.label, uuid=plan.file_system_uuid,
+        tree=tree, as_root=os.geteuid() == 0,
+    )  # fmt: skip
+    for command in commands:
+        _run(command)
+    # mkfs.btrfs --rootdir lets a file grow that is too small for it.
+    if volume.stat().st_size != plan.partition_bytes:
+        raise LivebuilderError(f"{kind.name} does not fit into {render_size(plan.partition_bytes)}")
+    _run(check_command(kind, volume))
+    listing = list_command(kind, volume)
+    if listing is not None:
+        _verify_layout(parse_listing(run(listing.argv).stdout))
+
+
+def _run(command: Command) -> None:
+    try:
+        run(command.argv, input_bytes=command.input_bytes, env=command.env)
+    except CommandError as error:
+        if command.argv[0] == "unshare" and "unshare" in error.stderr:
+            error.hint = "this machine keeps ordinary users from being root in a namespace of their own: use sudo"
+        raise
+
+
+def _verify_layout(found: dict[str, tuple[int, int, int]]) -> None:
+    """`debugfs` ends with 0 whatever happened: what it made is looked at."""
+    wanted = dict.fromkeys(FOLDERS, (stat.S_IFDIR | 0o755, 0, 0))
+    wanted[READY_LINK[0]] = (stat.S_IFLNK | 0o777, 0, 0)
+    wrong = sorted(name for name, facts in wanted.items() if found.get(name) != facts)
+    if wrong:
+        raise LivebuilderError(f"the new file system lacks or has wrong: {', '.join(wrong)}")
+
+
+def data_ranges(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Where an open file has bytes that are not holes: (start, end), in order."""
+    position = 0
+    while True:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            raise
+        position = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, position
+
+
+def copy_into(source: Path, target: Path, *, offset: int) -> None:
+    """Copy `source` to `offset` of `target`, which has only zeros there: holes and zeros stay unwritten."""
+    with source.open("rb") as reader, target.open("r+b") as writer:
+        for start, end in data_ranges(reader.fileno()):
+            reader.seek(start)
+            for position in range(start, end, _PIECE_BYTES):
+                piece = reader.read(min(_PIECE_BYTES, end - position))
+                if piece.count(0) != len(piece):
+                    writer.seek(offset + position)
+                    writer.write(piece)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _verify_copy(source: Path, target: Path, *, offset: int) -> None:
+    with source.open("rb") as left, target.open("rb") as right:
+        for start, end in data_ranges(left.fileno()):
+            left.seek(start)
+            right.seek(offset + start)
+            for position in range(start, end, MIB):
+                length = min(MIB, end - position)
+                if left.read(length) != right.read(length):
+                    raise LivebuilderError(f"the image differs from what was written near byte {offset + position}")
+
+
+def _read_back(image: Path, plan: StickPlan, *, shown: Path) -> StickReport:
+    """What the finished image says of itself; raises `LivebuilderError` where that is not the plan."""
+    with open_disk(image) as disk:
+        table, disk_id, partitions = disk.label, disk.disk_id, disk.partitions()
+    superblock = read_superblock(image, offset=plan.partition_offset_bytes)
+    if len(partitions) != 1 or superblock is None or table is None:
+        raise LivebuilderError(f"{shown} was made, but no stick was found in it when it was read back")
+    (partition,) = partitions
+    facts = image.stat()
+    pairs = {
+        "size": (facts.st_size, plan.size_bytes),
+        "table": (table, plan.table),
+        "disk id": (disk_id, plan.disk_id),
+        "start": (partition.start_sector, plan.start_sector),
+        "length": (partition.sectors, plan.sectors),
+        "partition type": (partition.type, plan.partition_type),
+        "partition name": (partition.name, plan.partition_name),
+        "file system": (superblock.type, plan.file_system.name),
+        "label": (superblock.label, plan.label),
+        "UUID": (superblock.uuid, plan.file_system_uuid),
+    }
+    if plan.partition_uuid:  # libfdisk makes one up for the partitions of a DOS table
+        pairs["partition UUID"] = (partition.uuid, plan.partition_uuid)
+    wrong = [f"{what} is {found!r}, not {wanted!r}" for what, (found, wanted) in pairs.items() if found != wanted]
+    if wrong:
+        raise LivebuilderError(f"{shown} was read back and is not as planned: {'; '.join(wrong)}")
+    return StickReport(shown, facts.st_size, facts.st_blocks * 512, table, disk_id, partition, superblock)
+
+
+def _put_in_place(image: Path, target: Path, *, force: bool) -> None:
+    if not force:
+        try:
+            # The name is taken before the image moves onto it: what another made in the meantime stays.
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            raise LivebuilderError(f"{target} appeared while its image was being made: it was left as it is") from None
+    try:
+        image.replace(target)
+    except BaseException:
+        if not force:
+            target.unlink()
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
