@@ -16,6 +16,8 @@ from loguru import logger
 
 from livebuilder.errors import CommandError, LivebuilderError
 
+Child = subprocess.Popen[bytes]
+
 # Tools for mending file systems live in sbin, which an ordinary user's PATH leaves out.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
@@ -104,7 +106,7 @@ def run(
 
 def spawn(
     argv: Sequence[str | os.PathLike[str]], *, stdout: IO[bytes] | int, stderr: IO[bytes] | int
-) -> subprocess.Popen[bytes]:
+) -> Child:
     """Start a program and return at once; the caller waits for it and reaps it."""
     words = [os.fspath(word) for word in argv]
     program = require_tool(words[0])
@@ -117,3 +119,20 @@ def spawn(
         env=environment(),
         start_new_session=True,  # a Ctrl-C at our terminal is for us; we end the child ourselves
     )
+
+
+def wait(child: Child, *, timeout_seconds: float) -> int | None:
+    """The status `child` ended with, or None when it still runs after `timeout_seconds`."""
+    try:
+        return child.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def end(child: Child, *, grace_seconds: float = 5) -> int:
+    """Ask `child` to end, then insist; it is reaped in any case, and its status returned."""
+    if child.poll() is None:
+        child.terminate()
+        if wait(child, timeout_seconds=grace_seconds) is None:
+            child.kill()
+    return child.wait()

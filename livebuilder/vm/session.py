@@ -1,0 +1,322 @@
+"""A guest that runs: what it says on its serial line, and every hand we have on it.
+
+    with run_guest(guest, log=Path("boot.log"), accelerator="tcg") as session:
+        session.wait_for(r"login: ", timeout_seconds=60)
+        session.type_line("root")
+
+The serial line is a socket to us, and QEMU itself copies it to the log file, so the log is whole whatever
+happens to us. Everything else goes over QMP. QEMU never outlives the `with` block: it is ended and reaped
+there, at `atexit`, and, where util-linux' setpriv is installed, by the kernel when we are killed (by the death
+of the thread that started it: a session belongs to one thread).
+"""
+
+from __future__ import annotations
+
+import atexit
+import codecs
+import logging
+import os
+import re
+import select
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from qemu.qmp import QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from livebuilder.errors import LivebuilderError
+from livebuilder.process import Child, end, find_tool, require_tool, spawn, wait
+from livebuilder.vm.machine import Control, Guest, Stick, qemu_argv, stick_device
+from livebuilder.vm.screen import TEXT_ADDRESS, TEXT_BYTES, png_from_ppm, text_from_vga
+
+# What tells that waiting any longer is in vain.
+PANIC = r"Kernel panic - not syncing.*"
+START_SECONDS = 60.0
+_QMP_SECONDS = 60.0
+_LAST_LINES = 15
+_SOCKET_PATH_BYTES = 107  # sun_path less its NUL, unix(7)
+
+# The library would otherwise tell the terminal about connections that end because QEMU does.
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+
+
+class GuestError(LivebuilderError):
+    """The guest did not do what was waited for; `log` is the file with all it said."""
+
+    def __init__(self, message: str, *, log: Path) -> None:
+        super().__init__(message, hint=f"less {log}   # all the guest said")
+        self.log = log
+
+
+class Session:
+    """A running guest; made by `run_guest`.
+
+    `text` is all the guest has said so far that was read here, line ends as `\\n`. Waiting reads it from the end
+    of the last match on, so that the same words can be waited for again.
+    """
+
+    def __init__(self, child: Child, *, serial: socket.socket, qmp: QEMUMonitorProtocol, folder: Path, log: Path):
+        self.log = log
+        self.text = ""
+        self.started = time.monotonic()
+        self._child = child
+        self._serial = serial
+        self._qmp = qmp
+        self._folder = folder
+        self._place = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._plugged = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the guest was started."""
+        return time.monotonic() - self.started
+
+    def last_lines(self, count: int = _LAST_LINES) -> str:
+        """The last lines the guest said, for a message."""
+        lines = [line for line in self.text.splitlines() if line.strip()]
+        return "\n".join(f"    {line}" for line in lines[-count:]) or "    (it said nothing)"
+
+    # -- the serial line ---------------------------------------------------------------------------------
+
+    def wait_for(self, pattern: str, *, timeout_seconds: float, unless: str | None = PANIC) -> re.Match[str]:
+        """The next match of `pattern` (a regular expression, `^` and `$` at line ends) in what the guest says.
+
+        Raises `GuestError` with the last lines when `timeout_seconds` pass, when QEMU ends, or as soon as the
+        guest says something that matches `unless`.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            match = re.compile(pattern, re.MULTILINE).search(self.text, self._place)
+            if match is not None:
+                self._place = match.end()
+                return match
+            failure = unless and re.compile(unless, re.MULTILINE).search(self.text, self._place)
+            if failure:
+                raise self._failure(f"the guest said {failure[0]!r} while waiting for {pattern!r}")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._failure(f"the guest did not say {pattern!r} within {timeout_seconds:g} seconds")
+            if not self._read(left):
+                status = wait(self._child, timeout_seconds=5)
+                raise self._failure(f"QEMU ended with status {status} while waiting for {pattern!r}")
+
+    def forget(self) -> None:
+        """Let the next wait begin with what the guest says from now on."""
+        while select.select([self._serial], [], [], 0)[0] and self._read(0):
+            pass
+        self._place = len(self.text)
+
+    def type_text(self, text: str) -> None:
+        """Type on the serial line, as fast as the guest takes it."""
+        try:
+            self._serial.sendall(text.encode())
+        except OSError as error:
+            raise self._failure(f"typing {text!r} on the serial line failed: {error.strerror or error}") from error
+
+    def type_line(self, line: str = "") -> None:
+        """Type `line` and Enter on the serial line."""
+        self.type_text(line + "\r")
+
+    def _read(self, timeout_seconds: float) -> bool:
+        """Take what the guest says within `timeout_seconds`; False when the line is closed for good."""
+        if not select.select([self._serial], [], [], timeout_seconds)[0]:
+            return True
+        try:
+            data = self._serial.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        self.text += self._decoder.decode(data).replace("\r", "").replace("\0", "")
+        return bool(data)
+
+    def _failure(self, message: str) -> GuestError:
+        return GuestError(f"{message}; its last lines:\n{self.last_lines()}", log=self.log)
+
+    # -- QMP ---------------------------------------------------------------------------------------------
+
+    def command(self, name: str, **arguments: object) -> object:
+        """Give QEMU a QMP command and return its answer; raises `GuestError` when QEMU refuses or is gone.
+
+        An argument's `_` stands for `-`, as in QMP's names; https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html
+        """
+        words = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            return self._qmp.cmd(name, **words)
+        except (QMPError, TimeoutError, OSError) as error:
+            raise self._failure(f"QEMU did not do {name}: {error or type(error).__name__}") from error
+
+    def press(self, *keys: str) -> None:
+        """Press keys on the guest's keyboard, one after the other: `"ret"`, `"a"`, or together: `"ctrl-alt-delete"`.
+
+        The names are QMP's QKeyCode.
+        """
+        for key in keys:
+            self.command("send-key", keys=[{"type": "qcode", "data": code} for code in key.split("-")])
+
+    def plug(self, stick: Stick) -> str:
+        """Plug a stick in and return the name it can be unplugged by.
+
+        With `snapshot` the stick is a copy made now, so plugging it in again brings the unchanged one.
+        """
+        self._plugged += 1
+        name = f"plugged{self._plugged}"
+        path = stick.path.absolute()
+        if stick.snapshot:
+            path = self._folder / f"{name}.img"
+            shutil.copyfile(stick.path, path)
+        file = {"driver": "file", "filename": os.fspath(path)}
+        self.command("blockdev-add", driver="raw", node_name=f"{name}-image", read_only=stick.read_only, file=file)
+        self.command("device_add", **stick_device(stick, name, drive=f"{name}-image"))
+        return name
+
+    def unplug(self, name: str) -> None:
+        """Pull a stick out, as a user does, without asking the guest: `plug`'s name, or `stick0` for the first."""
+        self.command("device_del", id=name)
+        deadline = time.monotonic() + _QMP_SECONDS
+        while name in self.plugged() or not self._released(f"{name}-image"):
+            if time.monotonic() > deadline:
+                raise self._failure(f"{name} is still plugged in after {_QMP_SECONDS:.0f} seconds")
+            time.sleep(0.02)
+
+    def _released(self, node: str) -> bool:
+        """Close a block node of ours; False while the device that is going still holds it."""
+        nodes = self.command("query-named-block-nodes", flat=True)
+        assert isinstance(nodes, list)
+        if not any(known["node-name"] == node for known in nodes):
+            return True
+        with suppress(GuestError):
+            self.command("blockdev-del", node_name=node)
+            return True
+        return False
+
+    def plugged(self) -> tuple[str, ...]:
+        """The names of the sticks that are plugged in."""
+        devices = self.command("qom-list", path="/machine/peripheral")
+        assert isinstance(devices, list)
+        return tuple(sorted(item["name"] for item in devices if item["type"] == "child<usb-storage>"))
+
+    def screenshot(self, path: Path) -> Path:
+        """Write a picture of the screen to `path`, as PNG."""
+        picture = self._folder / "screen.ppm"
+        self.command("screendump", filename=os.fspath(picture))
+        path.write_bytes(png_from_ppm(picture.read_bytes()))
+        picture.unlink()
+        return path
+
+    def screen_text(self) -> str:
+        """The lines in the VGA's text memory: what is on a text screen, and some of what was scrolled away."""
+        dump = self._folder / "screen.mem"
+        self.command("pmemsave", val=TEXT_ADDRESS, size=TEXT_BYTES, filename=os.fspath(dump))
+        text = text_from_vga(dump.read_bytes())
+        dump.unlink()
+        return text
+
+    def wait_for_screen(self, pattern: str, *, timeout_seconds: float) -> re.Match[str]:
+        """The first match of `pattern` in `screen_text`; raises `GuestError` with the screen when time is up."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            text = self.screen_text()
+            match = re.compile(pattern, re.MULTILINE).search(text)
+            if match is not None:
+                return match
+            if time.monotonic() > deadline:
+                raise GuestError(
+                    f"the screen did not show {pattern!r} within {timeout_seconds:g} seconds, but:\n{text}",
+                    log=self.log,
+                )
+            self._read(0.1)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def wait_for_end(self, *, timeout_seconds: float) -> int:
+        """QEMU's own exit status, after the guest powered the machine off (or rebooted: that ends QEMU too).
+
+        Only then may the sticks' files be touched. Raises `GuestError` when `timeout_seconds` pass.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self._read(max(0.0, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                raise self._failure(f"the guest did not power off within {timeout_seconds:g} seconds")
+        status = wait(self._child, timeout_seconds=max(5.0, deadline - time.monotonic()))
+        if status is None:
+            raise self._failure("the serial line is closed but QEMU goes on")
+        return status
+
+    def cut_power(self) -> None:
+        """Pull the plug: the guest gets no chance to write anything more."""
+        self._child.kill()
+        self._child.wait()
+
+
+@contextmanager
+def run_guest(guest: Guest, *, log: Path, accelerator: str) -> Iterator[Session]:
+    """Start `guest` and give its session; QEMU is gone when the block ends, however it ends.
+
+    `log` is written anew and keeps every byte of the serial line. Raises `LivebuilderError` when QEMU is not
+    installed or will not start, with what it says itself.
+    """
+    require_tool(guest.machine.program)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livebuilder-vm-", dir=_short_folder())))
+        control = Control(serial=folder / "serial", qmp=folder / "qmp", log=log.absolute())
+        listeners = [stack.enter_context(_listener(path)) for path in (control.serial, control.qmp)]
+        said = stack.enter_context((folder / "stderr").open("w+b"))
+        argv = qemu_argv(guest, accelerator=accelerator, control=control)
+        # setpriv becomes QEMU: the process is QEMU's own, and the kernel ends it when we are killed outright.
+        guard = ["setpriv", "--pdeathsig", "KILL", "--"] if find_tool("setpriv") else []
+        child = spawn([*guard, *argv], stdout=said, stderr=said)
+        reap = partial(end, child)
+        atexit.register(reap)
+        stack.callback(atexit.unregister, reap)
+        stack.callback(reap)
+        try:
+            serial, qmp_line = (stack.enter_context(_accept(listener, child)) for listener in listeners)
+            qmp = QEMUMonitorProtocol(qmp_line)
+            stack.callback(_close, qmp)
+            qmp.connect()
+        except (QMPError, OSError) as error:
+            status = reap()
+            message = Path(said.name).read_text(encoding="utf-8", errors="replace").strip()
+            raise LivebuilderError(
+                f"{argv[0]} did not start (status {status}): {message or error}",
+                hint="livebuilder --verbose vm …   # shows QEMU's command line",
+            ) from error
+        qmp.settimeout(_QMP_SECONDS)
+        yield Session(child, serial=serial, qmp=qmp, folder=folder, log=log)
+
+
+def _short_folder() -> str:
+    """A folder for temporary files with a name that leaves room for a socket's."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) < _SOCKET_PATH_BYTES // 2 else "/tmp"
+
+
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.fspath(path))
+    listener.listen(1)
+    return listener
+
+
+def _accept(listener: socket.socket, child: Child) -> socket.socket:
+    """QEMU's connection; raises `OSError` when it ends instead, or takes more than `START_SECONDS`."""
+    deadline = time.monotonic() + START_SECONDS
+    while not select.select([listener], [], [], 0.1)[0]:
+        if wait(child, timeout_seconds=0) is not None:
+            raise ConnectionError("it ended at once")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not connect within {START_SECONDS:.0f} seconds")
+    connection, _ = listener.accept()
+    return connection
+
+
+def _close(qmp: QEMUMonitorProtocol) -> None:
+    with suppress(QMPError, OSError, EOFError):  # QEMU may have gone first
+        qmp.close()
