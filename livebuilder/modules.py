@@ -263,16 +263,15 @@ def indexed(modules: RootTree) -> RootTree:
     return result
 
 
-def module_tree(kernel: Kernel, paths: Iterable[str], *, index: ModuleIndex | None = None) -> RootTree:
-    """lib/modules/RELEASE with these modules (a `closure`) and the index files, cut down to them.
+def module_tree(kernel: Kernel, index: ModuleIndex, names: Iterable[str]) -> RootTree:
+    """lib/modules/RELEASE with these modules (names or paths), their closure, and the index files cut down to them.
 
     A soft dependency "before" is written into modules.dep as if it were a hard one, because busybox's modprobe does
     not read modules.softdep and ext4 cannot mount without crc32c. Where an alias names several modules, those bound
     to a processor's instructions are left to the kernel, since a failed dependency would fail the whole load. "After"
     dependencies are in the tree but must be loaded by name. Modules packed with zstd are unpacked.
     """
-    index = index or ModuleIndex.from_kernel(kernel)
-    chosen = dict.fromkeys(paths)
+    chosen = dict.fromkeys(index.closure(names))
     names = {module_name(path) for path in chosen}
     home = f"lib/modules/{kernel.release}"
     tree = RootTree()
