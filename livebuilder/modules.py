@@ -130,6 +130,11 @@ class ModuleIndex:
         names = (module_name(owner) for owner in self._aliases.get(key, ()))
         return tuple(dict.fromkeys(self.paths[owner] for owner in names if owner in self.paths))
 
+    @staticmethod
+    def names(paths: Iterable[str]) -> tuple[str, ...]:
+        """The names to give modprobe for these paths, in their order."""
+        return tuple(dict.fromkeys(module_name(path) for path in paths))
+
     def is_builtin(self, name: str) -> bool:
         """Whether the kernel has this module, or this alias's module, linked in."""
         return name.replace("-", "_") in self.builtin
