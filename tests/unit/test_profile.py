@@ -1,0 +1,193 @@
+"""The profile: defaults, every key, every refusal, and all problems at once."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livebuilder.errors import LivebuilderError
+from livebuilder.profile import Profile, ProfileError, read_profile
+
+
+def problems(*settings: str, path: Path | None = None) -> list[str]:
+    with pytest.raises(ProfileError) as caught:
+        read_profile(path, settings=settings)
+    return caught.value.message.splitlines()
+
+
+def test_the_built_in_profile_is_the_debian_router() -> None:
+    profile = read_profile(None)
+    assert (profile.name, profile.kernel.source, profile.kernel.flavour) == ("router", "debian", "686")
+    assert profile.root.packages == ("dropbear-bin", "e2fsprogs")
+    assert profile.root.init == "/etc/preinit"
+    assert profile.root.free == 2 * 1024 * 1024
+    assert profile.storage.label == "rootfs_data"
+    assert profile.storage.settle == 15
+    assert profile.boot.console == ("tty0", "ttyS0,115200n8")
+    assert profile.output.max_size is None
+
+
+def test_every_key_of_a_profile_is_read(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "root.tar").write_bytes(b"")
+    (tmp_path / "vmlinuz").write_bytes(b"")
+    (tmp_path / "lib").mkdir()
+    path = tmp_path / "attic.toml"
+    path.write_text(
+        """
+name = "attic-pc"
+[kernel]
+image = "vmlinuz"
+modules = "lib"
+[root]
+source = "archive"
+path = "root.tar"
+files = "files"
+init = "/sbin/init"
+mode = "tmpfs"
+free = "4M"
+[root.owners]
+"/etc/secret" = "5:6"
+[modules]
+features = ["nic"]
+extra = ["tun"]
+[storage]
+label = "attic"
+settle = 3
+[boot]
+console = ["ttyS1,9600"]
+timeout = 0
+cmdline = "acpi=off"
+[output]
+compression = "gzip"
+max_size = "20M"
+"""
+    )
+    profile = read_profile(path)
+    assert profile.model_dump() == {
+        "name": "attic-pc",
+        "kernel": {
+            "source": "files",
+            "flavour": "686",
+            "image": str(tmp_path / "vmlinuz"),
+            "modules": str(tmp_path / "lib"),
+        },
+        "root": {
+            "source": "archive",
+            "packages": ("dropbear-bin", "e2fsprogs"),
+            "path": str(tmp_path / "root.tar"),
+            "files": str(tmp_path / "files"),
+            "owners": {"/etc/secret": "5:6"},
+            "init": "/sbin/init",
+            "mode": "tmpfs",
+            "free": 4 * 1024 * 1024,
+        },
+        "modules": {"features": ("nic",), "extra": ("tun",)},
+        "storage": {"label": "attic", "settle": 3},
+        "boot": {"console": ("ttyS1,9600",), "timeout": 0, "cmdline": "acpi=off"},
+        "output": {"compression": "gzip", "max_size": 20 * 1024 * 1024},
+    }
+
+
+def test_all_problems_are_told_at_once_with_file_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        'nam = "x"\n[kernel]\nsource = "debiann"\n[root]\npackges = ["a"]\nfree = "2Q"\n'
+        '[storage]\nlabel = "much-too-long-for-ext"\nsettle = "15"\n'
+    )
+    found = problems("boot.timeout=-1", path=path)
+    assert all(line.startswith(f"{path}: ") for line in found)
+    text = "\n".join(found)
+    assert "nam: unknown key; did you mean name?" in text
+    assert "root.packges: unknown key; did you mean root.packages?" in text
+    assert "kernel.source: 'debiann' is not one of 'debian' or 'files'" in text
+    assert "root.free: '2Q' is not a size" in text
+    assert "storage.label: 'much-too-long-for-ext' has 21 bytes" in text
+    assert "storage.settle: input should be a valid integer, got '15'" in text
+    assert "boot.timeout" in text
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("name=Attic PC", "is not a name"),
+        ("root.init=etc/preinit", "write an absolute path"),
+        ("root.init=/../x", "write an absolute path"),
+        ('root.packages=["Bad Name"]', "is not a Debian package name"),
+        ("root.source=directory", 'needs path = "…"'),
+        ("root.path=/", "which source"),
+        ('root.owners={"/x" = "root:root"}', "is not a numeric owner and group"),
+        ("kernel.image=/boot/vmlinuz", "needs both image"),
+        ("kernel.flavour=6 8 6", "is not a Debian kernel flavour"),
+        ("storage.label=", "an ext label holds 1 to 16"),
+        ("storage.label=a b", "characters other than"),
+        ("storage.settle=301", "less than or equal to 300"),
+        ("boot.console=[]", "at least 1 item"),
+        ('boot.console=["lpt1"]', "is not a console"),
+        ('boot.cmdline="a\\nb"', "is not one line of text"),
+        ("output.compression=lz4", "is not one of 'none', 'gzip', 'xz' or 'zstd'"),
+        ("output.max_size=big", "'big' is not a size"),
+        ("root.mode=ext4", "is not one of 'ext2' or 'tmpfs'"),
+        ('modules.features=["a/b"]', "is not a name of a feature"),
+        ("root.files=/nonexistent/files", "root.files: there is no folder /nonexistent/files"),
+        ("colour=blue", "unknown key"),
+        ("name", "write KEY=VALUE"),
+        ("name.first=x", "name: input should be a valid string"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(setting: str, said: str) -> None:
+    assert said in "\n".join(problems(setting))
+
+
+def test_a_setting_is_toml_or_text() -> None:
+    profile = read_profile(None, settings=["name=attic", "storage.settle=7", 'root.packages=["e2fsprogs"]'])
+    assert (profile.name, profile.storage.settle, profile.root.packages) == ("attic", 7, ("e2fsprogs",))
+
+
+def test_a_setting_cannot_go_below_a_plain_value(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('name = "attic"\n')
+    assert "name is not a section" in problems("name.first=x", path=path)[0]
+
+
+def test_files_that_are_no_profile(tmp_path: Path) -> None:
+    assert "cannot be read" in problems(path=tmp_path / "missing.toml")[0]
+    (tmp_path / "broken.toml").write_text("name = \n")
+    assert "not TOML" in problems(path=tmp_path / "broken.toml")[0]
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert "not TOML" in problems(path=tmp_path / "binary.toml")[0]
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from(
+    ["name", *(f"{s}.{k}" for s, f in Profile.model_fields.items() if s != "name" for k in f.annotation.model_fields)]  # type: ignore[union-attr]
+)
+
+
+@given(st.lists(st.tuples(_KEYS | st.text(max_size=12), st.text(max_size=20)), max_size=5))
+def test_any_settings_give_a_profile_or_an_error_of_ours(settings: list[tuple[str, str]]) -> None:
+    try:
+        read_profile(None, settings=[f"{key}={value}" for key, value in settings])
+    except LivebuilderError as error:
+        assert error.message
+
+
+@given(_KEYS, _VALUES)
+def test_any_value_in_any_key_gives_a_profile_or_an_error_of_ours(key: str, value: object) -> None:
+    from pydantic import ValidationError
+
+    from livebuilder.profile import _describe  # the words for pydantic's findings must fit every one of them
+
+    nested: object = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    try:
+        Profile.model_validate(nested)
+    except ValidationError as error:
+        assert all(key.split(".")[0] in _describe(detail) for detail in error.errors())
