@@ -10,6 +10,7 @@ Paths are relative, `/`-separated, without `.` or `..`; names that are not UTF-8
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,12 @@ from functools import cached_property
 from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
+from livebuilder.sizes import MIB
+
+# Linux: NAME_MAX of every file system a root may stand on, PATH_MAX without its NUL, MAXSYMLINKS.
+_NAME_LIMIT = 255
+_TARGET_LIMIT = 4095
+_SYMLINK_HOPS = 40
 
 
 class TreeError(LivebuilderError):
@@ -55,22 +62,41 @@ class Content:
         """Content read from `path` when it is needed: all of it, or `size` bytes from `offset`."""
         return cls(path.stat().st_size - offset if size is None else size, None, path, offset)
 
-    def read(self) -> bytes:
-        """All the bytes; raises `LivebuilderError` when the file got shorter since it was looked at."""
+    def pieces(self, *, piece_bytes: int = MIB) -> Iterator[bytes]:
+        """The bytes in order, at most `piece_bytes` of them in memory at a time.
+
+        Raises `LivebuilderError` when the file is gone or got shorter since it was looked at.
+        """
         if self.data is not None:
-            return self.data
+            yield from (self.data[at : at + piece_bytes] for at in range(0, self.size, piece_bytes))
+            return
         assert self.path is not None
-        with self.path.open("rb") as stream:
-            stream.seek(self.offset)
-            data = stream.read(self.size)
-        if len(data) != self.size:
-            raise LivebuilderError(f"{self.path} changed while it was being read", hint="run the same command again")
-        return data
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offset)
+                left = self.size
+                while left:
+                    piece = stream.read(min(left, piece_bytes))
+                    if not piece:
+                        raise LivebuilderError(
+                            f"{self.path} got shorter while it was being read", hint="run the same command again"
+                        )
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise LivebuilderError(f"{self.path} cannot be read: {error.strerror}") from error
+
+    def read(self) -> bytes:
+        """All the bytes; raises as `pieces()` does."""
+        return self.data if self.data is not None else b"".join(self.pieces())
 
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the bytes, in hex."""
-        return hashlib.sha256(self.read()).hexdigest()
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
 
     def same_as(self, other: Content) -> bool:
         """Whether both hold the same bytes."""
@@ -97,7 +123,7 @@ class Entry:
     content: Content = EMPTY
     target: str = ""
     device: tuple[int, int] = (0, 0)
-    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     source: str = ""
 
     @property
@@ -150,15 +176,24 @@ def device(
 
 
 def normal_path(path: str, *, source: str = "") -> str:
-    """`path` without leading `./`; raises `TreeError` for what may not be in a tree: absolute, `..`, NUL."""
+    """`path` without `.` parts and doubled slashes; empty for the root folder itself.
+
+    Raises `TreeError` for what may not be in a tree: an absolute path, `..`, NUL, a part of more than 255 bytes.
+    """
     where = f" in {source}" if source else ""
     if path.startswith("/"):
         raise TreeError(f"{path!r}{where} is an absolute path")
     if "\0" in path:
         raise TreeError(f"{path!r}{where} has a NUL character in it")
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise TreeError(f"{path!r}{where} climbs out of the tree with '..'")
+    for part in parts:
+        if part == "..":
+            raise TreeError(f"{path!r}{where} climbs out of the tree with '..'")
+        # Four bytes are the most one character takes.
+        if len(part) > _NAME_LIMIT // 4 and len(os.fsencode(part)) > _NAME_LIMIT:
+            raise TreeError(
+                f"{part[:40]!r}…{where} is a name of more than {_NAME_LIMIT} bytes, which Linux cannot hold"
+            )
     return "/".join(parts)
 
 
@@ -167,74 +202,92 @@ class RootTree:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries: dict[str, Entry] = {}
+        self._links: dict[str, set[str]] = {}  # a file's path → the paths of its further names
         for entry in entries:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """Add one entry; missing parents become folders of mode 0755.
 
-        The same path twice is fine when both say the same (folders: the same mode and owner), else `TreeError`
-        names both sources. A given folder settles what an implied one left open.
+        The same path twice is fine when both say the same (times apart), else `TreeError` names both sources. A
+        given folder settles what an implied one left open. The root folder itself is left out: its mode is the
+        file system's own affair.
         """
-        path = normal_path(entry.path, source=entry.source)
-        if not path:
-            return  # the root folder itself: its mode is the file system's own affair
-        entry = entry if path == entry.path else replace(entry, path=path)
-        old = self._entries.get(path)
-        if old is not None and not _is_implied(old):
+        entry = _normal(entry)
+        if not entry.path:
+            return
+        old = self._entries.get(entry.path)
+        if old is None:
+            self._add_parents(entry)
+        elif not _is_implied(old):
             if _conflict(old, entry):
                 raise TreeError(
-                    f"/{path} is given twice with different content: by {old.source or 'one source'}"
-                    f" ({_describe(old)}) and by {entry.source or 'another'} ({_describe(entry)})"
+                    f"/{entry.path} is given twice with different content: by {_source(old)} ({_describe(old)})"
+                    f" and by {_source(entry)} ({_describe(entry)})"
                 )
             return
-        if old is not None and entry.kind is not Kind.DIRECTORY:
-            raise TreeError(
-                f"/{path} of {entry.source or 'one source'} is a {entry.kind}, but other paths lie below it"
-            )
-        self._add_parents(entry)
-        self._entries[path] = entry
+        elif entry.kind is not Kind.DIRECTORY:
+            raise TreeError(f"/{entry.path} of {_source(entry)} is a {entry.kind}, but other paths lie below it")
+        self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        self._entries[entry.path] = entry
+        if entry.kind is Kind.HARDLINK:
+            self._links.setdefault(entry.target, set()).add(entry.path)
 
     def _add_parents(self, entry: Entry) -> None:
         missing = []
         parent = entry.parent
-        while parent:
-            above = self._entries.get(parent)
-            if above is not None:
-                if above.kind is not Kind.DIRECTORY:
-                    raise TreeError(
-                        f"/{entry.path} of {entry.source or 'one source'} lies below /{parent},"
-                        f" which is a {above.kind} of {above.source or 'another'}"
-                    )
-                break
+        while parent and (above := self._entries.get(parent)) is None:
             missing.append(parent)
             parent = posixpath.dirname(parent)
+        if parent and above is not None and above.kind is not Kind.DIRECTORY:
+            raise TreeError(
+                f"/{entry.path} of {_source(entry)} lies below /{parent}, which is a {above.kind} of {_source(above)}"
+            )
         for path in reversed(missing):
             self._entries[path] = Entry(path, Kind.DIRECTORY, 0o755, source=_IMPLIED)
 
     def overlay(self, other: RootTree) -> None:
-        """Lay `other` over this tree: its files win, its folders keep what is already inside."""
+        """Lay `other` over this tree: its files win, its folders keep what is already inside and win in mode and owner.
+
+        Raises `TreeError`, and changes nothing, where one has a folder and the other has not: a folder laid over the
+        symlink /lib → usr/lib would hide the libraries, and a file would take a whole folder away.
+        """
         for entry in other:
             old = self._entries.get(entry.path)
-            if old is not None and (old.kind, entry.kind) != (Kind.DIRECTORY, Kind.DIRECTORY):
+            if old is not None and (old.kind is Kind.DIRECTORY) != (entry.kind is Kind.DIRECTORY):
+                raise TreeError(
+                    f"/{entry.path} of {_giver(self, old)} ({_describe(old)}) cannot be replaced"
+                    f" by that of {_giver(other, entry)} ({_describe(entry)})"
+                )
+        # All of ours go first: a name of ours must not be taken for the target of a hard link of theirs.
+        for entry in other:
+            if entry.kind is not Kind.DIRECTORY:
                 self.remove(entry.path)
-            elif old is not None and not _is_implied(entry):
+        for entry in other:
+            if entry.path in self._entries and not _is_implied(entry):
                 self._entries[entry.path] = entry
-            self.add(entry)
+            else:
+                self.add(entry)
 
     def remove(self, path: str) -> None:
         """Take a path out, with all that lies below it; a file with other names passes on to the next name."""
-        gone = [p for p in self._entries if p == path or p.startswith(path + "/")]
-        removed = {p: self._entries.pop(p) for p in gone}
-        orphans: dict[str, list[str]] = {}
-        for entry in self._entries.values():
-            if entry.kind is Kind.HARDLINK and entry.target in removed:
-                orphans.setdefault(entry.target, []).append(entry.path)
-        for target, names in orphans.items():
-            first, *rest = sorted(names)
-            self._entries[first] = replace(removed[target], path=first)
-            for name in rest:
-                self._entries[name] = replace(self._entries[name], target=first)
+        path = path.strip("/")
+        top = self._entries.get(path)
+        if top is None:
+            return
+        below = [p for p in self._entries if p.startswith(path + "/")] if top.kind is Kind.DIRECTORY else []
+        removed = [self._entries.pop(p) for p in (path, *below)]
+        for entry in removed:
+            if entry.kind is Kind.HARDLINK:
+                self._links[entry.target].discard(entry.path)
+        for entry in removed:
+            names = sorted(self._links.pop(entry.path, ()))
+            if names:
+                self._put(replace(entry, path=names[0]))
+            for name in names[1:]:
+                self._put(replace(self._entries[name], target=names[0]))
 
     def get(self, path: str) -> Entry | None:
         """The entry at `path`, symlinks not followed."""
@@ -250,16 +303,16 @@ class RootTree:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Entries in archive order: sorted, every folder before what is in it."""
-        return iter(sorted(self._entries.values(), key=lambda entry: entry.path.split("/")))
+        """Entries in archive order: sorted part by part, every folder before what is in it."""
+        # NUL is the one character that sorts before all a name can hold.
+        return iter(sorted(self._entries.values(), key=lambda entry: entry.path.replace("/", "\0")))
 
     def resolve(self, path: str) -> Entry | None:
         """The entry that `path` leads to inside this tree, symlinks followed everywhere; None if it leads nowhere."""
-        todo = [part for part in path.split("/") if part not in ("", ".")]
+        todo = _parts(path)
         here: list[str] = []
-        for _ in range(len(todo) + 40 * 16):
-            if not todo:
-                return self._entries.get("/".join(here))
+        hops = 0
+        while todo:
             part = todo.pop(0)
             if part == "..":
                 here = here[:-1]
@@ -267,13 +320,16 @@ class RootTree:
             entry = self._entries.get("/".join([*here, part]))
             if entry is None:
                 return None
-            if entry.kind is Kind.SYMLINK:
-                todo = [p for p in entry.target.split("/") if p not in ("", ".")] + todo
-                if entry.target.startswith("/"):
-                    here = []
-            else:
+            if entry.kind is not Kind.SYMLINK:
                 here.append(part)
-        return None  # a loop of links
+                continue
+            hops += 1
+            if hops > _SYMLINK_HOPS:
+                return None
+            todo = _parts(entry.target) + todo
+            if entry.target.startswith("/"):
+                here = []
+        return self._entries.get("/".join(here))
 
     def content_of(self, entry: Entry) -> Content:
         """The bytes of a regular file or of one of its further names."""
@@ -290,7 +346,7 @@ class RootTree:
                 target = self._entries.get(entry.target)
                 if target is None or target.kind is not Kind.FILE:
                     raise TreeError(
-                        f"/{entry.path} of {entry.source} is a hard link to /{entry.target}, which is no file"
+                        f"/{entry.path} of {_source(entry)} is a hard link to /{entry.target}, which is no file"
                     )
 
 
@@ -299,6 +355,34 @@ _IMPLIED = "(implied parent)"
 
 def _is_implied(entry: Entry) -> bool:
     return entry.source is _IMPLIED
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _normal(entry: Entry) -> Entry:
+    path = normal_path(entry.path, source=entry.source)
+    target = entry.target
+    if not path and entry.kind is not Kind.DIRECTORY:
+        raise TreeError(f"{_source(entry)} has a {entry.kind} without a name")
+    if entry.kind is Kind.HARDLINK:
+        target = normal_path(target, source=entry.source)
+        if target in ("", path):
+            raise TreeError(f"/{path} of {_source(entry)} is a hard link to itself or to nothing")
+    if entry.kind is Kind.SYMLINK and (not 0 < len(os.fsencode(target)) <= _TARGET_LIMIT or "\0" in target):
+        raise TreeError(f"/{path} of {_source(entry)} is a symlink to {target[:40]!r}, which Linux cannot hold")
+    return entry if (path, target) == (entry.path, entry.target) else replace(entry, path=path, target=target)
+
+
+def _source(entry: Entry) -> str:
+    return entry.source or "one source"
+
+
+def _giver(tree: RootTree, entry: Entry) -> str:
+    """The source of `entry`, or, where it is implied, of the first entry below it."""
+    below = (e for e in tree if e.path.startswith(entry.path + "/") and not _is_implied(e))
+    return _source(next(below, entry) if _is_implied(entry) else entry)
 
 
 def _conflict(old: Entry, new: Entry) -> bool:
