@@ -6,11 +6,12 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from loguru import logger
 
@@ -104,9 +105,7 @@ def run(
     return completed
 
 
-def spawn(
-    argv: Sequence[str | os.PathLike[str]], *, stdout: IO[bytes] | int, stderr: IO[bytes] | int
-) -> Child:
+def spawn(argv: Sequence[str | os.PathLike[str]], *, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> Child:
     """Start a program and return at once; the caller waits for it and reaps it."""
     words = [os.fspath(word) for word in argv]
     program = require_tool(words[0])
@@ -136,3 +135,12 @@ def end(child: Child, *, grace_seconds: float = 5) -> int:
         if wait(child, timeout_seconds=grace_seconds) is None:
             child.kill()
     return child.wait()
+
+
+def become(argv: Sequence[str | os.PathLike[str]]) -> NoReturn:
+    """Let a program take our place: our terminal, our process and our exit status are its own from here on."""
+    words = [os.fspath(word) for word in argv]
+    program = require_tool(words[0])
+    logger.debug("$ exec {}", shlex.join(words))
+    sys.stdout.flush()
+    os.execve(program, words, environment({"TERM": os.environ.get("TERM", "dumb")}))

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.sizes import MIB
+from livebuilder.sizes import KIB, MIB, render_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,7 @@ class Stick:
 
 
 BOOT_INDEX = 5
+LEAST_MEMORY_BYTES = 2 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,15 +135,36 @@ class Guest:
     machine: Machine
     boot: ImageBoot | KernelBoot
     sticks: tuple[Stick, ...] = ()
-    memory_mib: int | None = None
+    memory_bytes: int | None = None
     ssh_port: int | None = None
     display: str = "none"
     extra: tuple[str, ...] = ()
 
     @property
-    def memory_bytes(self) -> int:
-        """The memory the guest has, in bytes."""
-        return (self.memory_mib or self.machine.memory_mib) * MIB
+    def installed_bytes(self) -> int:
+        """The memory the guest has: what was asked for, else what the machine had."""
+        return self.machine.memory_mib * MIB if self.memory_bytes is None else self.memory_bytes
+
+
+def verify_guest(guest: Guest) -> None:
+    """Raises `LivebuilderError` that names every file the guest lacks or may not write."""
+    boot = guest.boot
+    needed = (
+        [boot.path] if isinstance(boot, ImageBoot) else [boot.kernel, *([boot.initramfs] if boot.initramfs else [])]
+    )
+    problems = [f"{path} is no file that can be read" for path in needed if not _is_usable(path, os.R_OK)]
+    for stick in guest.sticks:
+        mode = os.R_OK if stick.snapshot or stick.read_only else os.R_OK | os.W_OK
+        if not _is_usable(stick.path, mode):
+            problems.append(f"the stick {stick.path} is no file that can be read{' and written' * (mode != os.R_OK)}")
+    if guest.installed_bytes < LEAST_MEMORY_BYTES:
+        problems.append(f"a PC with {render_size(guest.installed_bytes)} cannot even start its firmware")
+    if problems:
+        raise LivebuilderError("; ".join(problems), hint="livebuilder build; livebuilder usb image stick.img")
+
+
+def _is_usable(path: Path, mode: int) -> bool:
+    return path.exists() and not path.is_dir() and os.access(path, mode)
 
 
 @dataclass(frozen=True)
@@ -164,7 +186,7 @@ def qemu_argv(guest: Guest, *, accelerator: str, control: Control | None) -> lis
         "-machine", machine.board,
         "-accel", accelerator,
         "-cpu", machine.cpu,
-        "-m", f"{guest.memory_bytes // MIB}M",
+        "-m", _memory(guest.installed_bytes),
         "-device", machine.video,
         "-display", guest.display,
         "-device", f"{machine.usb},id=usb",
@@ -233,6 +255,10 @@ def _control_argv(control: Control | None) -> list[str]:
         "-chardev", f"socket,id=qmp0,path={_escaped(control.qmp)}",
         "-mon", "chardev=qmp0,mode=control",
     ]  # fmt: skip
+
+
+def _memory(size_bytes: int) -> str:
+    return f"{size_bytes // MIB}M" if size_bytes % MIB == 0 else f"{size_bytes // KIB}K"
 
 
 def _escaped(path: Path) -> str:

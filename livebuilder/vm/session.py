@@ -13,7 +13,6 @@ of the thread that started it: a session belongs to one thread).
 from __future__ import annotations
 
 import atexit
-import codecs
 import logging
 import os
 import re
@@ -32,45 +31,33 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import Child, end, find_tool, require_tool, spawn, wait
-from livebuilder.vm.machine import Control, Guest, Stick, qemu_argv, stick_device
+from livebuilder.vm.machine import Control, Guest, Stick, qemu_argv, stick_device, verify_guest
 from livebuilder.vm.screen import TEXT_ADDRESS, TEXT_BYTES, png_from_ppm, text_from_vga
+from livebuilder.vm.serial import GuestError, SerialLine
 
-# What tells that waiting any longer is in vain.
-PANIC = r"Kernel panic - not syncing.*"
 START_SECONDS = 60.0
 _QMP_SECONDS = 60.0
-_LAST_LINES = 15
+_REAP_SECONDS = 10.0
 _SOCKET_PATH_BYTES = 107  # sun_path less its NUL, unix(7)
 
 # The library would otherwise tell the terminal about connections that end because QEMU does.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 
-class GuestError(LivebuilderError):
-    """The guest did not do what was waited for; `log` is the file with all it said."""
+class Session(SerialLine):
+    """A running guest: its serial line, and hands on its keyboard, screen, USB sockets and power.
 
-    def __init__(self, message: str, *, log: Path) -> None:
-        super().__init__(message, hint=f"less {log}   # all the guest said")
-        self.log = log
-
-
-class Session:
-    """A running guest; made by `run_guest`.
-
-    `text` is all the guest has said so far that was read here, line ends as `\\n`. Waiting reads it from the end
-    of the last match on, so that the same words can be waited for again.
+    Made by `run_guest`. Every method raises `GuestError` when QEMU is gone.
     """
 
-    def __init__(self, child: Child, *, serial: socket.socket, qmp: QEMUMonitorProtocol, folder: Path, log: Path):
-        self.log = log
-        self.text = ""
+    def __init__(
+        self, child: Child, *, serial: socket.socket, qmp: QEMUMonitorProtocol, folder: Path, log: Path
+    ) -> None:
+        super().__init__(serial.fileno(), log=log)
         self.started = time.monotonic()
         self._child = child
-        self._serial = serial
         self._qmp = qmp
         self._folder = folder
-        self._place = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._plugged = 0
 
     @property
@@ -78,67 +65,9 @@ class Session:
         """Seconds since the guest was started."""
         return time.monotonic() - self.started
 
-    def last_lines(self, count: int = _LAST_LINES) -> str:
-        """The last lines the guest said, for a message."""
-        lines = [line for line in self.text.splitlines() if line.strip()]
-        return "\n".join(f"    {line}" for line in lines[-count:]) or "    (it said nothing)"
-
-    # -- the serial line ---------------------------------------------------------------------------------
-
-    def wait_for(self, pattern: str, *, timeout_seconds: float, unless: str | None = PANIC) -> re.Match[str]:
-        """The next match of `pattern` (a regular expression, `^` and `$` at line ends) in what the guest says.
-
-        Raises `GuestError` with the last lines when `timeout_seconds` pass, when QEMU ends, or as soon as the
-        guest says something that matches `unless`.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            match = re.compile(pattern, re.MULTILINE).search(self.text, self._place)
-            if match is not None:
-                self._place = match.end()
-                return match
-            failure = unless and re.compile(unless, re.MULTILINE).search(self.text, self._place)
-            if failure:
-                raise self._failure(f"the guest said {failure[0]!r} while waiting for {pattern!r}")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise self._failure(f"the guest did not say {pattern!r} within {timeout_seconds:g} seconds")
-            if not self._read(left):
-                status = wait(self._child, timeout_seconds=5)
-                raise self._failure(f"QEMU ended with status {status} while waiting for {pattern!r}")
-
-    def forget(self) -> None:
-        """Let the next wait begin with what the guest says from now on."""
-        while select.select([self._serial], [], [], 0)[0] and self._read(0):
-            pass
-        self._place = len(self.text)
-
-    def type_text(self, text: str) -> None:
-        """Type on the serial line, as fast as the guest takes it."""
-        try:
-            self._serial.sendall(text.encode())
-        except OSError as error:
-            raise self._failure(f"typing {text!r} on the serial line failed: {error.strerror or error}") from error
-
-    def type_line(self, line: str = "") -> None:
-        """Type `line` and Enter on the serial line."""
-        self.type_text(line + "\r")
-
-    def _read(self, timeout_seconds: float) -> bool:
-        """Take what the guest says within `timeout_seconds`; False when the line is closed for good."""
-        if not select.select([self._serial], [], [], timeout_seconds)[0]:
-            return True
-        try:
-            data = self._serial.recv(1 << 16)
-        except ConnectionError:
-            data = b""
-        self.text += self._decoder.decode(data).replace("\r", "").replace("\0", "")
-        return bool(data)
-
-    def _failure(self, message: str) -> GuestError:
-        return GuestError(f"{message}; its last lines:\n{self.last_lines()}", log=self.log)
-
-    # -- QMP ---------------------------------------------------------------------------------------------
+    def describe_end(self) -> str:
+        """How QEMU ended, for a message."""
+        return f"QEMU ended with status {wait(self._child, timeout_seconds=_REAP_SECONDS)}"
 
     def command(self, name: str, **arguments: object) -> object:
         """Give QEMU a QMP command and return its answer; raises `GuestError` when QEMU refuses or is gone.
@@ -149,7 +78,7 @@ class Session:
         try:
             return self._qmp.cmd(name, **words)
         except (QMPError, TimeoutError, OSError) as error:
-            raise self._failure(f"QEMU did not do {name}: {error or type(error).__name__}") from error
+            raise self.failure(f"QEMU did not do {name}: {error or type(error).__name__}") from error
 
     def press(self, *keys: str) -> None:
         """Press keys on the guest's keyboard, one after the other: `"ret"`, `"a"`, or together: `"ctrl-alt-delete"`.
@@ -181,7 +110,7 @@ class Session:
         deadline = time.monotonic() + _QMP_SECONDS
         while name in self.plugged() or not self._released(f"{name}-image"):
             if time.monotonic() > deadline:
-                raise self._failure(f"{name} is still plugged in after {_QMP_SECONDS:.0f} seconds")
+                raise self.failure(f"{name} is still plugged in after {_QMP_SECONDS:.0f} seconds")
             time.sleep(0.02)
 
     def _released(self, node: str) -> bool:
@@ -230,9 +159,7 @@ class Session:
                     f"the screen did not show {pattern!r} within {timeout_seconds:g} seconds, but:\n{text}",
                     log=self.log,
                 )
-            self._read(0.1)
-
-    # -- the end -----------------------------------------------------------------------------------------
+            self.read(0.1)
 
     def wait_for_end(self, *, timeout_seconds: float) -> int:
         """QEMU's own exit status, after the guest powered the machine off (or rebooted: that ends QEMU too).
@@ -240,12 +167,12 @@ class Session:
         Only then may the sticks' files be touched. Raises `GuestError` when `timeout_seconds` pass.
         """
         deadline = time.monotonic() + timeout_seconds
-        while self._read(max(0.0, deadline - time.monotonic())):
+        while self.read(max(0.0, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
-                raise self._failure(f"the guest did not power off within {timeout_seconds:g} seconds")
-        status = wait(self._child, timeout_seconds=max(5.0, deadline - time.monotonic()))
+                raise self.failure(f"the guest did not power off within {timeout_seconds:g} seconds")
+        status = wait(self._child, timeout_seconds=_REAP_SECONDS)
         if status is None:
-            raise self._failure("the serial line is closed but QEMU goes on")
+            raise self.failure("the serial line is closed but QEMU goes on")
         return status
 
     def cut_power(self) -> None:
@@ -262,6 +189,7 @@ def run_guest(guest: Guest, *, log: Path, accelerator: str) -> Iterator[Session]
     installed or will not start, with what it says itself.
     """
     require_tool(guest.machine.program)
+    verify_guest(guest)
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livebuilder-vm-", dir=_short_folder())))
