@@ -1,4 +1,4 @@
-"""The command line: parses, calls one function, prints its result. Heavy parts are imported when a command needs them."""
+"""The command line: parses, calls one function, prints its result. Heavy parts are imported late."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ import typer
 from livebuilder import __version__
 from livebuilder.errors import LivebuilderError, UsageError
 
-_PANELS = {"rich_markup_mode": None, "no_args_is_help": True, "pretty_exceptions_enable": False}
-app = typer.Typer(
-    help="Turn any old x86 PC into a router that boots from CD and keeps its settings on a USB stick.\n\n"
-    "Start with:  livebuilder build && livebuilder vm test out/router.iso",
-    **_PANELS,
+
+def _commands(summary: str) -> typer.Typer:
+    return typer.Typer(help=summary, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+app = _commands(
+    "Turn any old x86 PC into a router that boots from CD and keeps its settings on a USB stick.\n\n"
+    "Start with:  livebuilder build && livebuilder vm test out/router.iso"
 )
-usb_app = typer.Typer(help="Make the stick that keeps the settings.", **_PANELS)
-vm_app = typer.Typer(help="Boot an ISO in a virtual machine, by hand or as a proof.", **_PANELS)
+usb_app = _commands("Make the stick that keeps the settings.")
+vm_app = _commands("Boot an ISO in a virtual machine, by hand or as a proof.")
 app.add_typer(usb_app, name="usb")
 app.add_typer(vm_app, name="vm")
 

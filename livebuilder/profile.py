@@ -128,7 +128,7 @@ class ModulesSection(_Section):
     """Which drivers travel."""
 
     features: tuple[ModuleWord, ...] = Field(
-        default=("cdrom", "usb-storage", "nic", "keyboard", "f2fs", "btrfs"), strict=False
+        default=("cdrom", "usb-storage", "nic", "console", "f2fs", "btrfs"), strict=False
     )
     extra: tuple[ModuleWord, ...] = Field(default=(), strict=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from livebuilder.errors import LivebuilderError
@@ -36,6 +37,12 @@ class BuildReport:
     warnings: tuple[str, ...]
     seconds: float
     unchanged: bool
+
+    def render(self) -> str:
+        """Path, size and SHA-256 of every file, and the seconds it took."""
+        lines = [f"{Path(self.folder, f.name)}  {render_size(f.size)}  sha256 {f.sha256}" for f in self.files]
+        done = "nothing to do, all of it was there already" if self.unchanged else "built"
+        return "\n".join([*lines, f"{done}: {self.seconds:.1f} s"])
 
     def to_json(self) -> dict[str, Any]:
         """The stable form that `build --json` prints; docs/json.md describes it."""
@@ -80,9 +87,7 @@ def render_sha256sums(files: Sequence[OutputFile]) -> str:
     return "".join(f"{file.sha256} *{file.name}\n" for file in sorted(files, key=lambda file: file.name))
 
 
-def check_budget(
-    iso_size: int, max_size: int | None, *, root: RootTree, boot_files: Mapping[str, int], profile_key: str
-) -> None:
+def check_budget(iso_size: int, max_size: int | None, *, root: RootTree, boot_files: Mapping[str, int]) -> None:
     """Raises `LivebuilderError` when the ISO is over its budget: by how much, and what takes the most room.
 
     `boot_files` are the sizes in bytes of the files on the ISO itself; files of the root are named with their size
@@ -95,7 +100,7 @@ def check_budget(
     biggest = sorted(things, key=lambda thing: (-thing[0], thing[1]))[:_BIGGEST]
     listing = "\n".join(f"  {render_size(size):>10}  {name}" for size, name in biggest)
     raise LivebuilderError(
-        f"the ISO has {iso_size} bytes, {iso_size - max_size} more than {profile_key} = {max_size} allows;"
+        f"the ISO has {iso_size} bytes, {iso_size - max_size} more than output.max_size = {max_size} allows;"
         f" the biggest things in it are\n{listing}",
-        hint=f"leave packages or features out, or raise {profile_key}",
+        hint="leave packages or features out, or raise output.max_size",
     )

@@ -1,0 +1,242 @@
+"""What is in a file: an ISO, an initramfs (also a foreign one) or a kernel, told apart by their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from livebuilder import cpio
+from livebuilder.compression import compression_of, decompress
+from livebuilder.errors import LivebuilderError
+from livebuilder.isolint import Finding, lint_iso
+from livebuilder.isoreport import IsoReport, read_iso, render_report
+from livebuilder.kernel import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
+from livebuilder.sizes import MIB, render_size
+from livebuilder.tree import Entry, Kind, RootTree
+
+# Enough for any initramfs a machine of the time could take, and a bound for hostile ones.
+_LIMIT_BYTES = 2048 * MIB
+_PIECE = re.compile(r"payload/(?P<layer>.+)\.(?P<number>\d{3})\.cpio(\.\w+)?")
+_LETTER = {
+    Kind.DIRECTORY: "d", Kind.FILE: "-", Kind.HARDLINK: "-", Kind.SYMLINK: "l",
+    Kind.CHAR: "c", Kind.BLOCK: "b", Kind.FIFO: "p",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IsoInspection:
+    """An ISO and what is wrong with it."""
+
+    report: IsoReport
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable form that `inspect --json` prints."""
+        return {"kind": "iso", **asdict(self.report), "findings": [asdict(finding) for finding in self.findings]}
+
+    def render(self) -> str:
+        """The report, then what is wrong."""
+        wrong = [f"  {finding.severity:<11} {finding.message}" for finding in self.findings]
+        return "\n".join([render_report(self.report).rstrip("\n"), *wrong])
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One cpio archive: a segment of the initramfs, or a layer of the root that its pieces make up."""
+
+    name: str
+    compression: str
+    packed_size: int
+    plain_size: int
+    tree: RootTree
+
+
+@dataclass(frozen=True)
+class InitramfsInspection:
+    """The archives of an initramfs in the order they are unpacked."""
+
+    path: str
+    size: int
+    archives: tuple[Archive, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable form that `inspect --json` prints."""
+        archives = [
+            {
+                "name": a.name,
+                "compression": a.compression,
+                "packed_size": a.packed_size,
+                "plain_size": a.plain_size,
+                "entries": [_entry_to_json(a.tree, entry) for entry in a.tree],
+            }
+            for a in self.archives
+        ]
+        return {"kind": "initramfs", "path": self.path, "size": self.size, "archives": archives}
+
+    def render(self) -> str:
+        """Every archive and every path in it."""
+        lines = [f"{self.path}: initramfs, {render_size(self.size)}, {len(self.archives)} archives"]
+        for archive in self.archives:
+            sizes = f"{render_size(archive.packed_size)} packed, {render_size(archive.plain_size)} plain"
+            lines.append(f"  {archive.name}: {archive.compression}, {sizes}, {len(archive.tree)} entries")
+            lines += [f"    {_line(archive.tree, entry)}" for entry in archive.tree]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class KernelInspection:
+    """A kernel's header, and what it says it can unpack."""
+
+    path: str
+    size: int
+    image: BzImage
+    config: dict[str, str] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable form that `inspect --json` prints."""
+        return {
+            "kind": "kernel",
+            "path": self.path,
+            "size": self.size,
+            "release": self.image.release,
+            "version": self.image.version_text,
+            "boot_protocol": f"{self.image.protocol[0]}.{self.image.protocol[1]:02}",
+            "compression": self.image.compression,
+            "embedded_config": self.config is not None,
+            "unpacks": self._unpacks(),
+        }
+
+    def _unpacks(self) -> list[str] | None:
+        if self.config is None:
+            return None
+        return [name for name, option in COMPRESSION_OPTIONS.items() if self.config.get(option) == "y"]
+
+    def render(self) -> str:
+        """The header for a reader."""
+        unpacks = self._unpacks()
+        major, minor = self.image.protocol
+        return "\n".join(
+            [
+                f"{self.path}: Linux kernel (bzImage), {render_size(self.size)}",
+                f"  release   {self.image.release}",
+                f"  version   {self.image.version_text}",
+                f"  protocol  {major}.{minor:02}, packed with {self.image.compression}",
+                f"  unpacks   {', '.join(unpacks) if unpacks is not None else 'not said (no embedded config)'}",
+            ]
+        )
+
+
+Inspection = IsoInspection | InitramfsInspection | KernelInspection
+
+
+def inspect_file(path: Path) -> Inspection:
+    """What `path` is and holds; raises `LivebuilderError` when it is none of the three, or is damaged."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(0x210)
+            stream.seek(16 * 2048)
+            descriptor = stream.read(6)
+    except OSError as error:
+        raise LivebuilderError(f"{path} cannot be read: {error.strerror}") from error
+    if descriptor[1:6] == b"CD001":
+        report = read_iso(path)
+        return IsoInspection(report, lint_iso(report))
+    if head[0x202:0x206] == b"HdrS":
+        data = path.read_bytes()
+        image = read_bzimage(data, source=str(path))
+        return KernelInspection(str(path), len(data), image, embedded_config(data, source=str(path)))
+    if compression_of(head) is not None:
+        data = path.read_bytes()
+        return InitramfsInspection(str(path), len(data), tuple(read_archives(data, source=str(path))))
+    raise LivebuilderError(
+        f"{path} is neither an ISO, nor an initramfs (newc, plain or packed with gzip, xz or zstd), nor a kernel"
+    )
+
+
+def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:
+    """The archives of an initramfs, and after them the layers its payload pieces make up.
+
+    Raises `LivebuilderError` for damage, naming `source`.
+    """
+    layers: dict[str, list[tuple[bytes, str]]] = {}
+    offset = number = 0
+    try:
+        while offset < len(data):
+            if data[offset] == 0:  # padding between archives
+                offset += 1
+                continue
+            compression = compression_of(data[offset : offset + 8])
+            if compression is None:
+                raise LivebuilderError(f"no archive at byte {offset}")
+            if compression.name == "none":
+                tree, used = cpio.read_archive(data[offset:], source=source)
+                yield Archive(f"archive {number}", "none", used, used, tree)
+                _collect(tree, layers)
+            else:
+                plain, used = decompress(data[offset:], compression, limit_bytes=_LIMIT_BYTES)
+                start = 0
+                while start < len(plain):
+                    if plain[start] == 0:
+                        start += 1
+                        continue
+                    tree, end = cpio.read_archive(plain[start:], source=source)
+                    yield Archive(f"archive {number}", compression.name, used if not start else 0, end, tree)
+                    _collect(tree, layers)
+                    start += end
+            offset += used
+            number += 1
+        for name, pieces in layers.items():
+            yield _layer(name, pieces, source=source)
+    except LivebuilderError as error:
+        raise LivebuilderError(f"{source}: {error.message}", hint=error.hint) from error
+
+
+def _collect(tree: RootTree, layers: dict[str, list[tuple[bytes, str]]]) -> None:
+    for entry in tree:
+        match = _PIECE.fullmatch(entry.path)
+        if match and entry.kind is Kind.FILE:
+            layers.setdefault(match["layer"], []).append((entry.content.read(), entry.path))
+
+
+def _layer(name: str, pieces: list[tuple[bytes, str]], *, source: str) -> Archive:
+    plain = bytearray()
+    packed = 0
+    used_compression = "none"
+    for data, _path in pieces:
+        compression = compression_of(data)
+        if compression is None or compression.name == "none":
+            plain += data  # a later piece of a plain archive begins anywhere
+        else:
+            used_compression = compression.name
+            plain += decompress(data, compression, limit_bytes=_LIMIT_BYTES)[0]
+        packed += len(data)
+    tree, _ = cpio.read_archive(bytes(plain), source=f"{source}, layer {name}")
+    return Archive(f"layer {name}", used_compression, packed, len(plain), tree)
+
+
+def _entry_to_json(tree: RootTree, entry: Entry) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "path": entry.path,
+        "kind": str(entry.kind),
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "mtime": entry.mtime,
+    }
+    if entry.kind is Kind.FILE:
+        facts |= {"size": entry.content.size, "sha256": entry.content.sha256}
+    if entry.target:
+        facts["target"] = entry.target
+    if entry.kind in (Kind.CHAR, Kind.BLOCK):
+        facts["device"] = list(entry.device)
+    return facts
+
+
+def _line(tree: RootTree, entry: Entry) -> str:
+    size = f"{entry.device[0]}, {entry.device[1]}" if any(entry.device) else str(tree.content_of(entry).size)
+    arrow = {Kind.SYMLINK: " -> ", Kind.HARDLINK: " link to "}.get(entry.kind, "")
+    name = (entry.path + arrow + entry.target if arrow else entry.path).encode("utf-8", "backslashreplace").decode()
+    return f"{_LETTER[entry.kind]}{entry.mode:04o} {entry.uid}:{entry.gid} {size:>9} {name}"
