@@ -24,7 +24,8 @@ SEARCHED_CONFIGS = tuple(
     for folder in ("boot/isolinux/", "isolinux/", "boot/syslinux/", "syslinux/", "")
     for name in ("isolinux.cfg", "syslinux.cfg")
 )
-SCREENS = ("menu.msg", "help.msg", "params.msg", "stick.msg")
+SCREENS = ("help.msg", "params.msg", "stick.msg", "menu.msg")
+_HELP_KEYS = ("help", "boot parameters", "the stick", "menu")
 
 # A key stops the countdown. Noise on an open serial line is a key too, and must not stop a router for ever.
 _TOTAL_TIMEOUT_SECONDS = 300
@@ -35,16 +36,19 @@ _COLUMNS = 80
 _LOGLEVEL = "loglevel=4"
 _DEFAULT_SERIAL = "ttyS0,115200n8"
 
-_CODES = {
+# ISOLINUX 6 sends every character of a coloured text over a serial line with its colours, thirteen bytes for one.
+# So a screen is written twice: plain for serial lines, then with colours for the screen.
+_SERIAL_ONLY, _SCREEN_ONLY, _EVERYWHERE = "\x14", "\x13", "\x17"
+# It drops carriage returns and sends bare line feeds; a VT100's "80 to the left" takes a line back to its start.
+_SERIAL_NEWLINE = "\x1b[80D\n"
+_COLOURS = {
     "clear": "\x0f07\x0c",
     "bar": "\x0f1f",
     "text": "\x0f07",
     "bright": "\x0f0f",
     "dim": "\x0f03",
-    "serial_only": "\x14",
-    "screen_only": "\x13",
-    "everywhere": "\x17",
 }
+_NO_COLOURS = dict.fromkeys(_COLOURS, "")
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def menu_for(
         MenuEntry("nostick", "Start without the stick: settings last until power-off", words("lb.storage=off")),
         MenuEntry("rescue", "Rescue shell: nothing is set up, every message is shown",
                   words("lb.rescue", loglevel="loglevel=7")),
-        MenuEntry("serial", "Serial console: start with all messages on the serial line only",
+        MenuEntry("serial", "Serial console: every message on the serial line only",
                   words(on=lines or [_DEFAULT_SERIAL])),
     )  # fmt: skip
     for entry in entries:
@@ -143,7 +147,10 @@ def render_isolinux_cfg(menu: BootMenu, *, kernel: str = KERNEL_PATH, initramfs:
 
 def render_screen(menu: BootMenu, name: str) -> str:
     """The text of one of `SCREENS`, with the codes ISOLINUX understands; at most 80 columns and 24 lines."""
-    return _template(name).substitute(_fields(menu))
+    template = _template(name)
+    serial = template.substitute(_fields(menu, _NO_COLOURS, key="Ctrl-F ")).rstrip() + "\n"
+    screen = template.substitute(_fields(menu, _COLOURS, key="F"))
+    return _SERIAL_ONLY + serial.replace("\n", _SERIAL_NEWLINE) + _SCREEN_ONLY + screen + _EVERYWHERE
 
 
 def boot_files(menu: BootMenu, *, kernel: str = KERNEL_PATH, initramfs: str = INITRAMFS_PATH) -> dict[str, bytes]:
@@ -152,30 +159,26 @@ def boot_files(menu: BootMenu, *, kernel: str = KERNEL_PATH, initramfs: str = IN
     return files | {f"isolinux/{name}": render_screen(menu, name).encode("ascii") for name in SCREENS}
 
 
-def _fields(menu: BootMenu) -> Mapping[str, str]:
-    bright, text, bar = _CODES["bright"], _CODES["text"], _CODES["bar"]
-    name, made = f"  {menu.title}", f"livebuilder {menu.version}  "
+def _fields(menu: BootMenu, codes: Mapping[str, str], *, key: str) -> Mapping[str, str]:
+    """What a template may name; `key` is how a function key is pressed, before its digit."""
+    bright, text, bar = codes["bright"], codes["text"], codes["bar"]
     width = _COLUMNS - 1  # a character in the last column would break the line by itself
-    first = menu.entries[0]
-    seconds = "second" if menu.timeout_seconds == 1 else "seconds"
-    keys = "  F1 menu   F2 help   F3 boot parameters   F4 the stick"
-    return _CODES | {
+    name, made = f"  {menu.title}", f"livebuilder {menu.version}  "
+    keys = "  " + "   ".join(f"{key}{number} {what}" for number, what in enumerate(_HELP_KEYS, start=1))
+    seconds = "1 second" if menu.timeout_seconds == 1 else f"{menu.timeout_seconds} seconds"
+    alone = f"Without a key, {bright}1{text} starts in {seconds}; any key stops the clock."
+    if not menu.timeout_seconds:
+        alone = f"{bright}Enter{text} alone starts {bright}1{text}."
+    numbered = list(enumerate(menu.entries, start=1))
+    return dict(codes) | {
         "label": menu.storage_label,
-        "title_bar": (name + made.rjust(width - len(name)))[:width],
-        "foot_bar": f"{bar}{keys.ljust(width)}{text}",
-        "foot": f"  {_CODES['dim']}F1 menu   F2 help   F3 boot parameters   F4 the stick{text}",
-        "entries": "\n".join(
-            f"    {bright}{number}{text}  {entry.title}" for number, entry in enumerate(menu.entries, start=1)
-        ),
+        "head": f"{bar}{(name + made.rjust(width - len(name)))[:width]}{text}",
+        "foot": f"{bar}{keys.ljust(width)}{text}",
+        "alone": alone,
+        "entries": "\n".join(f"    {bright}{number}{text}  {entry.title}" for number, entry in numbered),
         "names": "\n".join(
             f"      {bright}{number}{text} or {bright}{entry.label:<9}{text} {entry.title}"
-            for number, entry in enumerate(menu.entries, start=1)
-        ),
-        "how_to_choose": f"Type a number and press {bright}Enter{text}.",
-        "what_happens_alone": (
-            f"Without a key, {bright}1{text} begins in {menu.timeout_seconds} {seconds}. Any key stops the clock."
-            if menu.timeout_seconds
-            else f"{bright}Enter{text} alone begins {bright}1{text} ({first.label})."
+            for number, entry in numbered
         ),
     }
 
