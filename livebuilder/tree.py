@@ -25,6 +25,8 @@ from livebuilder.sizes import MIB
 _NAME_LIMIT = 255
 _TARGET_LIMIT = 4095
 _SYMLINK_HOPS = 40
+# What a host's own policy says of its files means nothing on another machine: sources leave it out.
+HOST_XATTRS = frozenset({"security.selinux"})
 
 
 class TreeError(LivebuilderError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from loguru import logger
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.tree import EMPTY, Content, Entry, Kind, RootTree, hardlink
+from livebuilder.tree import EMPTY, HOST_XATTRS, Content, Entry, Kind, RootTree, hardlink
 
 _KIND = {
     stat.S_IFDIR: Kind.DIRECTORY,
@@ -22,8 +22,6 @@ _KIND = {
     stat.S_IFBLK: Kind.BLOCK,
     stat.S_IFIFO: Kind.FIFO,
 }
-# What this host's policy says of its own files; it means nothing on the other machine.
-_HOST_XATTRS = frozenset({"security.selinux"})
 _SHOWN = 10
 
 
@@ -101,7 +99,7 @@ def _entry(
 
 def _xattrs(file: str) -> dict[str, bytes]:
     try:
-        names = [name for name in os.listxattr(file, follow_symlinks=False) if name not in _HOST_XATTRS]
+        names = [name for name in os.listxattr(file, follow_symlinks=False) if name not in HOST_XATTRS]
         return {name: os.getxattr(file, name, follow_symlinks=False) for name in names}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA):
