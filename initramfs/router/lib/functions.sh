@@ -27,6 +27,7 @@ boot_hook_add() { eval "${1}_hook=\"\${${1}_hook:-} \$2\""; }
 boot_run_hook() {
 	eval "_functions=\${${1}_hook:-}"
 	shift
+	# shellcheck disable=SC2154  # eval sets it
 	for _function in $_functions; do
 		"$_function" "$@"
 	done

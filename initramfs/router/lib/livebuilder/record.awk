@@ -174,7 +174,9 @@ function print_banner(    title, rule) {
 	printf "\n  %s\n  livebuilder %s, Linux %s\n\n", get("name", "livebuilder"), get("livebuilder", "?"), get("kernel", "?")
 	title = headline()
 	if (state == "persistent") {
-		print "  " toupper(substr(title, 1, 1)) substr(title, 2) ".\n"
+		print "  " toupper(substr(title, 1, 1)) substr(title, 2) "."
+		print_twins()
+		print ""
 		return
 	}
 	rule = title
@@ -186,9 +188,18 @@ function print_banner(    title, rule) {
 	print "  All about it: lb-status\n"
 }
 
+# Other sticks with the label of the one in use: somebody is about to wonder where the settings went.
+function print_twins(    i, path) {
+	for (i = 0; i < count["storage.candidates"] + 0; i++) {
+		path = "storage.candidates." i "."
+		if (value[path "label"] == value["storage.label"] && value[path "device"] != value["storage.device"])
+			print "  WARNING: " get(path "device", "?") " has the same label and is not used."
+	}
+}
+
 function print_candidates(    i, path, cure, total) {
 	total = count["storage.candidates"] + 0
-	print total ? "  Seen:" : "  Seen: no disk or stick at all"
+	if (total || state != "persistent") print total ? "  Seen:" : "  Seen: no disk or stick at all"
 	for (i = 0; i < total; i++) {
 		path = "storage.candidates." i "."
 		print "    " get(path "device", "?") "  " get(path "fstype", "no file system") "  label '" get(path "label", "") "'"
