@@ -1,0 +1,517 @@
+"""Debian as a source: programs with all they need to run, and a kernel, from the archive the host already trusts.
+
+What was asked for is resolved once to versions, hashes and paths, and kept in the cache under what it depends on, so
+that asking again starts no program and needs no network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import hashlib
+import json
+import mmap
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache as cached
+from functools import cached_property
+from pathlib import Path
+
+from loguru import logger
+
+from livebuilder.busybox import applets_of
+from livebuilder.cache import Cache
+from livebuilder.console import step
+from livebuilder.errors import LivebuilderError
+from livebuilder.kernel import Kernel, parse_config
+from livebuilder.modules import indexed
+from livebuilder.router import applet_links
+from livebuilder.sizes import render_size
+from livebuilder.sources.apt import PrivateApt
+from livebuilder.sources.closure import Closure, PackageFiles, Relations, plan_closure
+from livebuilder.sources.deb import UnpackedDeb, find_unpacked, unpack_deb
+from livebuilder.sources.elf import ELF_MAGIC, read_elf
+from livebuilder.sources.selection import kept_paths
+from livebuilder.tree import Content, Entry, Kind, RootTree, file, symlink
+
+BUSYBOX = "busybox-static"
+
+_TRIPLETS = {"i386": "i386-linux-gnu", "amd64": "x86_64-linux-gnu"}
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy 5.6.7
+_BIG_BYTES = 10 * 1024 * 1024  # a package that takes seconds to unpack
+_INDEX_FILES = ("modules.dep", "modules.softdep", "modules.alias")
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A binary package that was used, and the source it was built from; `built_using` names what is linked into it."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size_bytes: int
+    source: str
+    source_version: str
+    built_using: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True)
+class DebianRoot:
+    """Programs and all they need, as a tree; `warnings` are for the user and the manifest."""
+
+    tree: RootTree
+    packages: tuple[DebianPackage, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DebianKernel:
+    """A kernel of Debian's with its modules, without what its package depends on."""
+
+    kernel: Kernel
+    packages: tuple[DebianPackage, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DebianBusybox:
+    """The static busybox, for the initramfs."""
+
+    content: Content
+    package: DebianPackage
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a request came to: packages, the paths to take of each, links that no package ships."""
+
+    packages: tuple[DebianPackage, ...]
+    paths: Mapping[str, Sequence[str]] = field(default_factory=dict)  # package → paths
+    links: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Resolution:
+        """The inverse of `to_json`."""
+        given = json.loads(data)
+        packages = tuple(
+            DebianPackage(**{**one, "built_using": tuple(one["built_using"])}) for one in given["packages"]
+        )
+        return cls(packages, given["paths"], given["links"], tuple(given["warnings"]))
+
+    def to_json(self) -> bytes:
+        """As it is kept in the cache."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+
+class DebianArchive:
+    """Debian's archive as the host's apt sources name it, for `architecture`.
+
+    Package lists older than a day are renewed, or with `refresh`; never with `offline`, which works from the cache
+    alone. A suite whose lists cannot be had is a warning in each result, or an error with `strict`. Methods raise
+    `LivebuilderError` when the archive cannot be reached, or has not what is asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        architecture: str = "i386",
+        offline: bool = False,
+        strict: bool = False,
+        refresh: bool = False,
+        apt_etc: Path = Path("/etc/apt"),
+    ) -> None:
+        self.cache = cache
+        self.architecture = architecture
+        self.offline = offline
+        self.strict = strict
+        self.refresh = refresh
+        self.apt_etc = apt_etc
+
+    def root(self, packages: Sequence[str]) -> DebianRoot:
+        """The programs of `packages` with all they need to run, and busybox with a link for each of its applets."""
+        with self._explained():
+            asked = tuple(sorted({*packages, BUSYBOX}))
+            resolution, unpacked = self._resolved("root", asked, lambda: self._resolve_root(asked))
+            warnings = self._apt.problems() + resolution.warnings
+            return DebianRoot(_tree_of(resolution, unpacked), resolution.packages, warnings)
+
+    def kernel(self, flavour: str = "686") -> DebianKernel:
+        """The newest kernel of a flavour (`686`, `686-pae`), with an index of its modules."""
+        with self._explained():
+            resolution, unpacked = self._resolved("kernel", (flavour,), lambda: self._resolve_kernel(flavour))
+            (package,) = resolution.packages
+            kernel = self._kernel_of(package, unpacked[package.name])
+            return DebianKernel(kernel, resolution.packages, self._apt.problems())
+
+    def busybox(self) -> DebianBusybox:
+        """The static busybox."""
+        root = self.root(())
+        (package,) = (one for one in root.packages if one.name == BUSYBOX)
+        entry = root.tree.resolve("bin/busybox")
+        assert entry is not None  # _resolve_root saw to it
+        return DebianBusybox(entry.content, package)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn a cache that cannot be written into an error to act on."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise LivebuilderError(
+                f"the cache in {self.cache.root} cannot be used: {error.strerror} ({error.filename})",
+                hint="set XDG_CACHE_HOME to a folder you can write, on a disk with 1 GiB free",
+            ) from error
+
+    @cached_property
+    def _apt(self) -> PrivateApt:
+        """The private apt, its lists as new as they should be."""
+        self.cache.find("apt", self.architecture)  # in use, so not to be pruned
+        folder = self.cache.folder("apt") / self.architecture
+        apt = PrivateApt(folder, architecture=self.architecture, apt_etc=self.apt_etc)
+        if not self.offline:
+            apt.renew(refresh=self.refresh, retry_failed=self.strict)
+        problems = apt.problems()
+        if not apt.usable_suites() and self.offline:
+            raise LivebuilderError(
+                "there are no package lists of Debian's in the cache, and none may be fetched while offline",
+                hint="run the same command once without --offline",
+            )
+        if not apt.usable_suites():
+            reason = problems[0] if problems else "none of the host's sources is Debian's own"
+            raise LivebuilderError(
+                f"no package lists of Debian's can be had: {reason}",
+                hint="look at the network, at http_proxy and at the host's sources (apt-get update says more)",
+            )
+        if self.strict and problems:
+            raise LivebuilderError(problems[0], hint="try again later, or without --strict")
+        return apt
+
+    def _resolved(
+        self, what: str, asked: tuple[str, ...], resolve: Callable[[], Resolution]
+    ) -> tuple[Resolution, dict[str, UnpackedDeb]]:
+        """The resolution of a request and its packages unpacked: from the cache, or found now."""
+        key = hashlib.sha256(repr((what, asked, self._apt.fingerprint, _rules())).encode()).hexdigest()
+        kept = self.cache.find("debian", key)
+        if kept is not None:
+            resolution = Resolution.from_json(kept.read_bytes())
+            unpacked = {one.name: self._find_unpacked(one) for one in resolution.packages}
+            whole = {name: deb for name, deb in unpacked.items() if deb is not None}
+            if len(whole) == len(unpacked):
+                return resolution, whole
+        self._apt.require()
+        with self._apt.lock():
+            resolution = resolve()
+            unpacked_now = self._unpacked(resolution.packages)
+        with self.cache.place("debian", key) as draft:
+            draft.write_bytes(resolution.to_json())
+        return resolution, unpacked_now
+
+    def _find_unpacked(self, package: DebianPackage) -> UnpackedDeb | None:
+        return find_unpacked(package.sha256, cache=self.cache, source=str(package))
+
+    def _unpacked(self, packages: Iterable[DebianPackage]) -> dict[str, UnpackedDeb]:
+        """These packages unpacked, fetched before when need be."""
+        packages = tuple(packages)
+        debs = {one: self._find_deb(one) for one in packages if self._find_unpacked(one) is None}
+        self._fetch([one for one, deb in debs.items() if deb is None])
+        result = {}
+        for one in packages:
+            deb = debs.get(one) or self.cache.root / "debs" / one.sha256
+            big = one in debs and one.size_bytes > _BIG_BYTES
+            with step(f"Unpacking {one}") if big else nullcontext():
+                result[one.name] = unpack_deb(deb, sha256=one.sha256, cache=self.cache, source=str(one))
+        return result
+
+    def _find_deb(self, package: DebianPackage) -> Path | None:
+        """The package file in the cache, if it still is what was put there."""
+        deb = self.cache.find("debs", package.sha256)
+        if deb is not None and _sha256(deb) != package.sha256:
+            logger.warning("{} in the cache is damaged and is fetched again", package)
+            deb.unlink()
+            return None
+        return deb
+
+    def _fetch(self, packages: Sequence[DebianPackage]) -> None:
+        if not packages:
+            return
+        names = ", ".join(str(one) for one in packages)
+        if self.offline:
+            raise LivebuilderError(
+                f"not in the cache, and not to be fetched while offline: {names}",
+                hint="run the same command once without --offline",
+            )
+        size = render_size(sum(one.size_bytes for one in packages))
+        count = "1 package" if len(packages) == 1 else f"{len(packages)} packages"
+        with (
+            step(f"Fetching {count} ({size})"),
+            tempfile.TemporaryDirectory(prefix=".new-", dir=self.cache.folder("debs")) as workspace,
+        ):
+            missing = {one.sha256: one for one in packages}
+            for deb in self._apt.download({one.name: one.version for one in packages}, into=Path(workspace)):
+                sha256 = _sha256(deb)
+                if missing.pop(sha256, None) is not None:
+                    with self.cache.place("debs", sha256) as draft:
+                        # a `file:` source gives a link to the mirror's own file
+                        shutil.copyfile(deb, draft) if deb.is_symlink() else deb.rename(draft)
+            if missing:
+                wrong = ", ".join(str(one) for one in missing.values())
+                raise LivebuilderError(
+                    f"what Debian's archive sent is not what its signed lists say: {wrong}",
+                    hint="run the same command again with --refresh",
+                )
+
+    def _resolve_root(self, asked: tuple[str, ...]) -> Resolution:
+        with step(f"Finding what {', '.join(asked)} need to run"):
+            for name in asked:
+                if not _NAME.fullmatch(name):
+                    raise LivebuilderError(f"{name!r} is not a name a Debian package can have")
+            index = self._apt.candidates(self._apt.reachable_names(asked))
+            self._refuse_unknown([name for name in asked if name not in index])
+            relations = {name: relations_of(entry) for name, entry in index.items()}
+            read: dict[str, PackageFiles] = {}
+            unpacked: dict[str, UnpackedDeb] = {}
+            while True:
+                closure = plan_closure(
+                    asked,
+                    index=relations,
+                    read=read,
+                    keep=lambda package: kept_paths(package.paths, folders=package.folders),
+                    library_folders=_library_folders(self.architecture),
+                )
+                if not closure.wanted:
+                    break
+                new = self._unpacked(package_of(index[name]) for name in closure.wanted)
+                unpacked |= new
+                read |= {name: package_files(name, deb) for name, deb in new.items()}
+        if closure.missing:
+            one = closure.missing[0]
+            raise LivebuilderError(
+                f"/{one.program} of {one.package} needs {one.library}, which no package it depends on has",
+                hint=f"leave {one.package} out of root.packages, or add the package that has {one.library}",
+            )
+        return _finished(closure, index, unpacked, asked)
+
+    def _resolve_kernel(self, flavour: str) -> Resolution:
+        name = f"linux-image-{flavour}"
+        entry = self._apt.candidates([name]).get(name)
+        if entry is None:
+            known = [one.removeprefix("linux-image-") for one in self._apt.all_names("linux-image-")]
+            flavours = sorted(one for one in known if not one[:1].isdigit() and not one.endswith(("-dbg", "-unsigned")))
+            raise LivebuilderError(
+                f"Debian has no {name} for {self.architecture} in {self._suite_names()}",
+                hint=f"flavours there: {', '.join(flavours)}"
+                if flavours
+                else 'use [kernel] image = "…" and modules = "…"',
+            )
+        # The package of a flavour is empty and depends on that of the newest version.
+        real = next(
+            (one for group in relations_of(entry).depends for one in group if one.startswith("linux-image-")), name
+        )
+        if real != name:
+            found = self._apt.candidates([real])
+            self._refuse_unknown([] if real in found else [real])
+            entry = found[real]
+        return Resolution((package_of(entry),))
+
+    def _refuse_unknown(self, names: Sequence[str]) -> None:
+        """Raises `LivebuilderError` when there are `names` that are in none of the lists."""
+        if not names:
+            return
+        hints = []
+        for name in names:
+            providers = self._apt.providers(name)
+            near = difflib.get_close_matches(name, self._apt.all_names(name[:2]), n=1)
+            if providers:
+                hints.append(f"{name} is provided by {', '.join(providers[:5])}")
+            elif near:
+                hints.append(f"did you mean {near[0]}?")
+        raise LivebuilderError(
+            f"Debian has no package {' and none '.join(names)} for {self.architecture} in {self._suite_names()}",
+            hint="; ".join(hints) or "apt-cache search finds packages by what they do",
+        )
+
+    def _suite_names(self) -> str:
+        return ", ".join(dict.fromkeys(suite.name for suite in self._apt.usable_suites()))
+
+    def _kernel_of(self, package: DebianPackage, deb: UnpackedDeb) -> Kernel:
+        found = {entry.path: entry for entry in deb.entries() if entry.kind is Kind.FILE}
+        image = next((entry for path, entry in found.items() if path.startswith("boot/vmlinuz-")), None)
+        if image is None:
+            raise LivebuilderError(f"{package} has no kernel image in it")
+        release = image.name.removeprefix("vmlinuz-")
+        config = found.get(f"boot/config-{release}")
+        home = next(
+            (
+                one
+                for one in (f"lib/modules/{release}/", f"usr/lib/modules/{release}/")
+                if any(path.startswith(one) for path in found)
+            ),
+            "",
+        )
+        modules = RootTree(
+            replace(entry, path=path.removeprefix(home))
+            for path, entry in found.items()
+            if home and path.startswith(home)
+        )
+        return Kernel(
+            image.content,
+            release,
+            self._indexed(modules, package),
+            parse_config(config.content.read().decode("utf-8", "replace")) if config else None,
+            str(package),
+        )
+
+    def _indexed(self, modules: RootTree, package: DebianPackage) -> RootTree:
+        """The modules with modules.dep and the like, which a maintainer script would make; kept in the cache."""
+        key = f"{package.sha256}-{_rules()[:16]}"
+        folder = self.cache.find("module-index", key)
+        if folder is None:
+            with step(f"Indexing the modules of {package}"):
+                tree = indexed(modules)
+                with self.cache.place("module-index", key) as draft:
+                    draft.mkdir()
+                    for name in _INDEX_FILES:
+                        (draft / name).write_bytes(tree[name].content.read())
+            folder = self.cache.root / "module-index" / key
+        for name in _INDEX_FILES:
+            modules.add(file(name, Content.from_file(folder / name), source="module index"))
+        return modules
+
+
+def package_of(entry: Mapping[str, str]) -> DebianPackage:
+    """The package an index entry describes (deb-control(5) and Debian policy 5.6.1, 7.8)."""
+    source, _, version = entry.get("Source", entry["Package"]).partition(" ")
+    built = [word.strip() for key in ("Built-Using", "Static-Built-Using") for word in entry.get(key, "").split(",")]
+    return DebianPackage(
+        entry["Package"],
+        entry["Version"],
+        entry["Architecture"],
+        entry["SHA256"],
+        int(entry["Size"]),
+        source,
+        version.strip("() ") or entry["Version"],
+        tuple(sorted({word for word in built if word})),
+    )
+
+
+def relations_of(entry: Mapping[str, str]) -> Relations:
+    """What an index entry says a package depends on and provides, without versions (Debian policy 7)."""
+    groups = [group for key in ("Pre-Depends", "Depends") for group in entry.get(key, "").split(",")]
+    return Relations(
+        entry["Package"],
+        tuple(names for group in groups if (names := tuple(filter(None, map(_bare_name, group.split("|")))))),
+        tuple(filter(None, map(_bare_name, entry.get("Provides", "").split(",")))),
+        entry.get("Section", ""),
+    )
+
+
+def _bare_name(relation: str) -> str:
+    match = re.match(r"\s*([a-z0-9][a-z0-9+.-]*)", relation)
+    return match[1] if match else ""
+
+
+def package_files(name: str, deb: UnpackedDeb) -> PackageFiles:
+    """What the closure has to know of an unpacked package."""
+    elf = {}
+    links = {}
+    with deb.spool.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for path, kind, _, _, _, _, size, offset, target, *_ in deb.rows:
+            if kind == "file" and data[offset : offset + len(ELF_MAGIC)] == ELF_MAGIC:
+                facts = read_elf(data[offset : offset + size], source=f"/{path} of {deb.source}")
+                if facts is not None:
+                    elf[path] = facts
+            elif kind in ("symlink", "hardlink"):
+                links[path] = f"/{target}" if kind == "hardlink" else target
+    folders = frozenset(row[0] for row in deb.rows if row[1] == "directory")
+    return PackageFiles(name, frozenset(row[0] for row in deb.rows) - folders, folders, links, elf)
+
+
+def _finished(
+    closure: Closure, index: Mapping[str, Mapping[str, str]], unpacked: Mapping[str, UnpackedDeb], asked: Sequence[str]
+) -> Resolution:
+    """The closure with the links that make it a whole root: the loader where programs look for it, and applets."""
+    paths = {name: sorted(taken) for name, taken in sorted(closure.files.items()) if taken}
+    packages = tuple(package_of(index[name]) for name in paths)
+    first = Resolution(packages, paths, closure.links)
+    tree = _tree_of(first, unpacked)
+    links = dict(closure.links)
+    binary = tree.resolve("bin/busybox") or tree.resolve("usr/bin/busybox")
+    if binary is None or binary.kind is not Kind.FILE:
+        raise LivebuilderError(f"{BUSYBOX} has no program busybox in it")
+    if "bin/busybox" not in tree:
+        links["bin/busybox"] = f"/{binary.path}"
+    for link in applet_links(applets_of(binary.content.read()), present=tree):
+        links[link.path] = link.target
+    warnings = []
+    tree = _tree_of(Resolution(packages, paths, links), unpacked)
+    for entry in tree:
+        interpreter = _interpreter(entry)
+        if interpreter and tree.resolve(interpreter) is None:
+            merged = interpreter.removeprefix("/usr") if interpreter.startswith("/usr/") else f"/usr{interpreter}"
+            if tree.resolve(merged) is None:
+                warnings.append(f"/{entry.path} of {entry.source} needs {interpreter}, which is not in the root")
+            else:
+                links[interpreter.strip("/")] = merged
+    for name in asked:
+        if not any(
+            row[1] in ("file", "hardlink") and row[0] in set(paths.get(name, ())) for row in unpacked[name].rows
+        ):
+            depends = ", ".join(one for group in relations_of(index[name]).depends for one in group[:1])
+            warnings.append(f"the package {name} has no program of its own; it depends on {depends or 'nothing'}")
+    return Resolution(packages, paths, links, tuple(warnings))
+
+
+def _interpreter(entry: Entry) -> str:
+    """The program an executable script starts with `#!`; empty for anything else."""
+    if entry.kind is not Kind.FILE or not entry.mode & 0o111:
+        return ""
+    match = re.match(
+        rb"#! *(/[^ \n]+)", Content(min(entry.content.size, 256), None, entry.content.path, entry.content.offset).read()
+    )
+    return match[1].decode("utf-8", "replace") if match else ""
+
+
+def _tree_of(resolution: Resolution, unpacked: Mapping[str, UnpackedDeb]) -> RootTree:
+    tree = RootTree()
+    for package in resolution.packages:
+        for entry in unpacked[package.name].entries(frozenset(resolution.paths[package.name])):
+            tree.add(entry)
+    for path, target in sorted(resolution.links.items()):
+        tree.add(symlink(path, target, source="livebuilder"))
+    return tree
+
+
+def _library_folders(architecture: str) -> tuple[str, ...]:
+    """Where glibc's loader looks without a cache or a configuration, as Debian builds it, in its order."""
+    triplet = _TRIPLETS[architecture]
+    return (f"lib/{triplet}", f"usr/lib/{triplet}", "lib", "usr/lib")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cached
+def _rules() -> str:
+    """A hash of the code and tables that a resolution depends on: with other rules, it is found anew."""
+    here = Path(__file__).parent
+    files = [
+        *sorted(here.glob("*.py")),
+        here.parent / "busybox.py",
+        here.parent / "router.py",
+        here.parent / "modules.py",
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
