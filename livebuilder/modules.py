@@ -130,6 +130,12 @@ class ModuleIndex:
         names = (module_name(owner) for owner in self._aliases.get(key, ()))
         return tuple(dict.fromkeys(self.paths[owner] for owner in names if owner in self.paths))
 
+    def known_names(self, names: Iterable[str]) -> frozenset[str]:
+        """What modprobe will take, with `_`: names and plain aliases of the closure, and of what is built in."""
+        chosen = frozenset(self.names(self.closure(names)))
+        aliases = {alias for alias, owners in self._aliases.items() if chosen.intersection(map(module_name, owners))}
+        return chosen | aliases | self.builtin
+
     @staticmethod
     def names(paths: Iterable[str]) -> tuple[str, ...]:
         """The names to give modprobe for these paths, in their order."""
