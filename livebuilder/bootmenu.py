@@ -148,8 +148,8 @@ def render_isolinux_cfg(menu: BootMenu, *, kernel: str = KERNEL_PATH, initramfs:
 def render_screen(menu: BootMenu, name: str) -> str:
     """The text of one of `SCREENS`, with the codes ISOLINUX understands; at most 80 columns and 24 lines."""
     template = _template(name)
-    serial = template.substitute(_fields(menu, _NO_COLOURS, key="Ctrl-F ")).rstrip() + "\n"
-    screen = template.substitute(_fields(menu, _COLOURS, key="F"))
+    serial = template.substitute(_fields(menu, _NO_COLOURS)).rstrip() + "\n"
+    screen = template.substitute(_fields(menu, _COLOURS))
     return _SERIAL_ONLY + serial.replace("\n", _SERIAL_NEWLINE) + _SCREEN_ONLY + screen + _EVERYWHERE
 
 
@@ -159,12 +159,11 @@ def boot_files(menu: BootMenu, *, kernel: str = KERNEL_PATH, initramfs: str = IN
     return files | {f"isolinux/{name}": render_screen(menu, name).encode("ascii") for name in SCREENS}
 
 
-def _fields(menu: BootMenu, codes: Mapping[str, str], *, key: str) -> Mapping[str, str]:
-    """What a template may name; `key` is how a function key is pressed, before its digit."""
+def _fields(menu: BootMenu, codes: Mapping[str, str]) -> Mapping[str, str]:
     bright, text, bar = codes["bright"], codes["text"], codes["bar"]
     width = _COLUMNS - 1  # a character in the last column would break the line by itself
     name, made = f"  {menu.title}", f"livebuilder {menu.version}  "
-    keys = "  " + "   ".join(f"{key}{number} {what}" for number, what in enumerate(_HELP_KEYS, start=1))
+    keys = "  " + "   ".join(f"F{number} {what}" for number, what in enumerate(_HELP_KEYS, start=1))
     seconds = "1 second" if menu.timeout_seconds == 1 else f"{menu.timeout_seconds} seconds"
     alone = f"Without a key, {bright}1{text} starts in {seconds}; any key stops the clock."
     if not menu.timeout_seconds:

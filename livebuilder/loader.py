@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from livebuilder import lzo
 from livebuilder.errors import LivebuilderError
 
 # All that a text menu needs besides isolinux.bin.
@@ -22,6 +24,10 @@ _INSTALL = (
     "apt-get install isolinux syslinux-common   # Fedora: dnf install syslinux-nonlinux;"
     " Arch: pacman -S syslinux; Alpine: apk add syslinux"
 )
+_DYNAMIC_SYMBOLS = 11  # SHT_DYNSYM
+_WEAK = 2  # STB_WEAK
+_LZO_END = b"\x11\0\0"
+_CORE_LIMIT = 1024 * 1024
 _BANNER = re.compile(rb"ISOLINUX (\d+\.\d+[^\0\r\n]*?) *[\0\r\n]")
 
 
@@ -80,11 +86,54 @@ def read_loader(isolinux_bin: Path, modules: Mapping[str, Path]) -> Loader:
 
 
 def module_problem(module: bytes, *, core: bytes) -> str | None:
-    """Why the module `ldlinux.c32` cannot be of the same build as the isolinux.bin `core`; None when it can.
+    """Why `module`, an ldlinux.c32, is not of the same build as the isolinux.bin `core`; None when nothing says so.
 
-    The modules carry no version. But they are ELF libraries that are linked with the core when the PC boots, so
-    the names they want must be names the core has.
+    Modules carry no version. But they are libraries that ISOLINUX links with itself when the PC boots, so every
+    name they want must be one that it has.
     """
-    if module[:4] != b"\x7fELF" or module[4:5] != b"\x01" or module[16:20] != b"\x03\0\x03\0":
+    try:
+        wanted = wanted_names(module)
+    except (ValueError, struct.error):
         return "it is not a module for a BIOS (a 32-bit ELF library)"
+    program = unpacked_core(core)
+    if program is None:
+        return "that ISOLINUX is not one that loads modules (version 5 and later)"
+    missing = [name for name in wanted if name + b"\0" not in program]
+    if missing:
+        return f"it wants {missing[0].decode('ascii', 'replace')}, which that ISOLINUX does not have"
+    return None
+
+
+def wanted_names(module: bytes) -> tuple[bytes, ...]:
+    """The names an i386 ELF library leaves to others to define; raises `ValueError` when it is none."""
+    if module[:6] != b"\x7fELF\1\1" or struct.unpack_from("<HH", module, 16) != (3, 3):
+        raise ValueError("not an i386 ELF library")
+    table_offset, entry_size, count = struct.unpack_from("<I10xHH", module, 32)
+    sections = [struct.unpack_from("<10I", module, table_offset + entry_size * i) for i in range(count)]
+    names = []
+    for section in sections:
+        if section[1] != _DYNAMIC_SYMBOLS or section[6] >= count:
+            continue
+        strings = sections[section[6]]
+        for offset in range(section[4] + 16, section[4] + section[5], 16):
+            name, _, _, info, _, defined_in = struct.unpack_from("<IIIBBH", module, offset)
+            if defined_in == 0 and info >> 4 != _WEAK:
+                start = strings[4] + name
+                names.append(module[start : module.index(b"\0", start)])
+    return tuple(names)
+
+
+def unpacked_core(isolinux_bin: bytes) -> bytes | None:
+    """The protected-mode program inside an isolinux.bin of version 5 or later; None when there is none.
+
+    It stands, packed, on a 16-byte boundary behind the real-mode code, which knows its packed length.
+    """
+    end = isolinux_bin.rfind(_LZO_END) + len(_LZO_END)
+    for start in range(0x400, min(end, 0x4000), 16):
+        if struct.pack("<I", end - start) not in isolinux_bin[:start]:
+            continue
+        try:
+            return lzo.unpack(isolinux_bin, start, limit=_CORE_LIMIT)[0]
+        except ValueError:
+            continue
     return None
