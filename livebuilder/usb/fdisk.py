@@ -331,21 +331,21 @@ class Disk:
     @contextmanager
     def _type(self, wanted: str) -> Iterator[Any]:
         call, label = self._library, self._label()
-        named = (call.fdisk_label_get_parttype(label, place) for place in range(call.fdisk_label_get_nparttypes(label)))
-        for pointer in named:
+        if (_GUID if self.label == "gpt" else _DOS_CODE).fullmatch(wanted):
+            pointer = call.fdisk_label_parse_parttype(label, wanted.encode())
+            if not pointer:
+                raise FdiskError(f"libfdisk has no memory for the type {wanted}", errno.ENOMEM)
+            try:
+                yield pointer
+            finally:
+                call.fdisk_unref_parttype(pointer)
+            return
+        for place in range(call.fdisk_label_get_nparttypes(label)):
+            pointer = call.fdisk_label_get_parttype(label, place)  # borrowed from the label
             if _text(call.fdisk_parttype_get_name(pointer)).casefold() == wanted.casefold():
-                yield pointer  # borrowed from the label
+                yield pointer
                 return
-        code = _GUID if self.label == "gpt" else _DOS_CODE
-        if not code.fullmatch(wanted):
-            raise FdiskError(f"{wanted!r} is no type of partition that a {self.label} table has", errno.EINVAL)
-        pointer = call.fdisk_label_parse_parttype(label, wanted.encode())
-        if not pointer:
-            raise FdiskError(f"{wanted!r} is no type of partition that a {self.label} table has", errno.EINVAL)
-        try:
-            yield pointer
-        finally:
-            call.fdisk_unref_parttype(pointer)
+        raise FdiskError(f"{wanted!r} is no type of partition that a {self.label} table has", errno.EINVAL)
 
     def _read(self, pointer: Any) -> Partition:
         call = self._library

@@ -118,15 +118,15 @@ def test_labels_at_their_limits_are_kept_whole(tmp_path: Path, fs: str, table: s
 
 
 def test_the_umask_and_the_mke2fs_conf_of_the_host_have_no_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tmp_path / "mke2fs.conf"
-    config.write_text("[defaults]\n\tbase_features = metadata_csum,sparse_super\n\tinode_size = 128\n")
-    monkeypatch.setenv("MKE2FS_CONFIG", str(config))
+    real, log = process.require_tool("mke2fs"), tmp_path / "log"
+    _fake_tool(tmp_path / "bin", "mke2fs", f'echo "$MKE2FS_CONFIG" > {log}\nexec {real} "$@"', monkeypatch)
     before = os.umask(0o077)
     try:
         make_stick_image(tmp_path / "ext4", _plan())
         make_stick_image(tmp_path / "btrfs", _plan(fs="btrfs"))
     finally:
         os.umask(before)
+    assert log.read_text() == "/dev/null\n"
     assert stat.S_IMODE((tmp_path / "ext4").stat().st_mode) == 0o600
     assert list_folder(tmp_path / "ext4")["upper"] == (0o40755, 0, 0)
     assert _btrfs_inodes(tmp_path / "btrfs") == {("40755", "0"), ("120777", "0")}
@@ -283,6 +283,21 @@ def test_a_label_that_did_not_arrive_is_found_when_it_is_read_back(
     with pytest.raises(LivebuilderError, match="label is 'ROOTFS_DATA', not 'rootfs_data'"):
         make_stick_image(tmp_path / "stick.img", _plan())
     assert [p.name for p in tmp_path.iterdir()] == ["bin"]
+
+
+def test_a_copy_that_went_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy_badly(source: Path, target: Path, *, offset: int) -> None:
+        copy_into(source, target, offset=offset)
+        with source.open("rb") as reader:
+            last_start, _ = list(stick.data_ranges(reader.fileno()))[-1]
+        with target.open("r+b") as stream:
+            stream.seek(offset + last_start)
+            stream.write(b"\xa5\x5a")
+
+    monkeypatch.setattr(stick, "copy_into", copy_badly)
+    with pytest.raises(LivebuilderError, match="differs from what was written"):
+        make_stick_image(tmp_path / "stick.img", _plan())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_tools_are_all_named_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import gc
 import inspect
 import re
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -235,23 +236,51 @@ def test_closing_lets_go_of_the_file_and_of_the_disk(image: Path) -> None:
     assert seen() is None
 
 
-def test_many_tables_leak_no_memory(image: Path) -> None:
-    def resident_kib() -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]
+def resident_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]
 
-    new = NewPartition(start_sector=2048, sectors=8, type="12345678-1234-4234-8234-123456789ABC", name="n" * 36)
+
+def _leaks(act: Callable[[], object], *, times: int) -> bool:
+    """Whether doing it `times` takes memory that is not given back; a leak is to make 4 MiB and more of it."""
     for _ in range(20):
-        _with_table(image, "gpt", new)
+        act()
     before = resident_kib()
-    for _ in range(300):
+    for _ in range(times):
+        act()
+    return resident_kib() - before > 2500
+
+
+def test_the_measure_sees_a_leak() -> None:
+    kept: list[bytes] = []
+    assert _leaks(lambda: kept.append(bytes(50_000)), times=100)
+
+
+def test_a_disk_that_is_closed_leaks_no_memory(image: Path) -> None:
+    def look() -> None:
         with open_disk(image) as disk:
-            assert len(disk.partitions()) == 1
-            assert disk.disk_id
+            assert disk.label == "gpt"
+
+    _with_table(image, "gpt")
+    assert not _leaks(look, times=300)  # the entries of a GPT alone are 16 KiB
+
+
+def test_what_is_read_and_made_leaks_no_memory(image: Path) -> None:
+    _with_table(image, "gpt", *(NewPartition(start_sector=2048 + n * 8, sectors=8, type=LINUX) for n in range(64)))
+    with open_disk(image) as disk:
+
+        def make_type() -> None:
             with disk._type("12345678-1234-4234-8234-123456789ABC"):
                 pass
-    # A context holds the 16 KiB table and a sector buffer: 300 lost ones would be 5 MiB and more.
-    assert resident_kib() - before < 2500
+
+        def make_partition() -> None:
+            with disk._partition():
+                pass
+
+        assert not _leaks(lambda: disk.disk_id, times=100_000)
+        assert not _leaks(disk.partitions, times=300)
+        assert not _leaks(make_type, times=60_000)
+        assert not _leaks(make_partition, times=60_000)
 
 
 def test_every_function_that_is_called_has_its_types_declared() -> None:
