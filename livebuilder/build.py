@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from loguru import logger
 
 from livebuilder import __version__, cpio
 from livebuilder.bootmenu import INITRAMFS_PATH, KERNEL_PATH, boot_files, menu_for
+from livebuilder.busybox import applets_of
 from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS, Compression
 from livebuilder.console import step
@@ -26,15 +27,18 @@ from livebuilder.ext2 import Ext2Plan, plan_ext2
 from livebuilder.initramfs import (
     ImageFacts,
     Initramfs,
-    early_tree,
+    init_tree,
     make_initramfs,
     piece_compression,
     render_image_conf,
+    tools_tree,
 )
 from livebuilder.iso import write_iso
-from livebuilder.isoplan import IsoPlan, volume_id_for
+from livebuilder.isoplan import IMAGE_FACTS, IsoPlan, volume_id_for
 from livebuilder.kernel import Kernel, kernel_from_files, unpackable_compressions
+from livebuilder.lint import lint_image, place_of, texts_of
 from livebuilder.loader import Loader, find_loader
+from livebuilder.modinfo import is_module, module_name
 from livebuilder.modules import ModuleIndex, module_tree
 from livebuilder.payload import Layer, split_layers
 from livebuilder.profile import Profile
@@ -55,8 +59,6 @@ from livebuilder.sources.directory import root_tree_from_directory
 from livebuilder.staging import staged_folder
 from livebuilder.tree import Content, Kind, RootTree, device, directory
 
-# The file on every ISO of ours that says what it is; `vm test` reads the label from it.
-IMAGE_FACTS = "livebuilder.json"
 # On the ISO; /boot/vmlinuz and /boot/initramfs are what isolinux.cfg names.
 _OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
@@ -98,7 +100,7 @@ class BuildPlan:
     cache: Cache
     kernel: Kernel
     loader: Loader
-    early: RootTree
+    early: tuple[RootTree, ...]
     root: RootTree
     layers: tuple[Layer, ...]
     image: Ext2Plan
@@ -173,14 +175,12 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         root.verify()
         _check_init(root, profile)
         image = plan_ext2(root, free_bytes=profile.root.free)
-        early = early_tree(
-            busybox=sources.busybox,
-            modules=module_tree(sources.kernel, index, base),
-            image_conf=render_image_conf(
-                _image_facts(profile, sources.kernel, index, image), piece_compression=piece_compression(packed)
-            ),
+        facts = _image_facts(profile, sources.kernel, index, image)
+        early = (
+            tools_tree(busybox=sources.busybox, modules=module_tree(sources.kernel, index, base)),
+            init_tree(image_conf=render_image_conf(facts, piece_compression=piece_compression(packed))),
         )
-        _lint(early, root, sources)
+        _lint(early, root, generated, index)
     warnings = (*sources.warnings, *_xattr_warnings(root))
     for warning in warnings:
         logger.warning("{}", warning)
@@ -319,6 +319,21 @@ def _image_facts(profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ex
     )
 
 
+def _lint(early: Sequence[RootTree], root: RootTree, generated: RootTree, index: ModuleIndex) -> None:
+    """Raises `LivebuilderError` naming all that our scripts name and that is not there: applets, programs, modules."""
+    image = RootTree()
+    for tree in early:
+        image.overlay(tree)
+    modules = {module_name(entry.path) for entry in (*image, *root) if is_module(entry.path)} | index.builtin
+    busybox = applets_of(image["bin/busybox"].content.read())
+    initramfs = place_of(image, name="initramfs", applets=busybox)
+    in_root = place_of(root, name="root", applets=frozenset())
+    findings = lint_image(texts_of(image, image), place=initramfs, modules=modules)
+    findings += lint_image(texts_of(generated, root), place=in_root, modules=modules)
+    if findings:
+        raise LivebuilderError("the image lacks what its scripts name:\n" + "\n".join(f"  {f}" for f in findings))
+
+
 def _xattr_warnings(root: RootTree) -> tuple[str, ...]:
     lost = cpio.unkept_xattrs(root)
     if not lost:
@@ -405,8 +420,6 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs) -> dict[str, Any]:
             "size": len(initramfs.data),
             "sha256": initramfs.sha256,
             "compression": plan.compression.name,
-            "early_plain_size": initramfs.early_plain_size,
-            "early_packed_size": initramfs.early_packed_size,
             "layers": [layer_to_json(layer) for layer in initramfs.layers],
         },
         "root": {

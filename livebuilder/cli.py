@@ -199,15 +199,17 @@ def usb_image(
       livebuilder usb image big.img --size 1G --fs btrfs --table dos
     """
     from livebuilder.sizes import parse_size
-    from livebuilder.usb.plan import plan_stick
-    from livebuilder.usb.stick import make_stick_image
+    from livebuilder.usb.plan import StickIdentity, plan_stick, plan_to_json, render_plan
+    from livebuilder.usb.stick import make_stick_image, render_stick
 
-    plan = plan_stick(parse_size(size), fs=fs.value, label=label, table=table.value)
+    plan = plan_stick(
+        size_bytes=parse_size(size), fs=fs.value, label=label, table=table.value, identity=StickIdentity.random()
+    )
     if dry_run:
-        _print(plan.to_json(), plan.render(), as_json=as_json)
+        _print(plan_to_json(plan), render_plan(plan), as_json=as_json)
         return
     report = make_stick_image(path, plan, force=force)
-    _print(report.to_json(), report.render(), as_json=as_json)
+    _print(report.facts(), render_stick(report), as_json=as_json)
 
 
 @vm_app.command("run")
@@ -258,7 +260,35 @@ def vm_test(
 
       livebuilder vm test out/router.iso --machine pc-2000 --logs proof/ --json
     """
-    raise NotImplementedError
+    import tempfile
+
+    from livebuilder.cache import Cache, cache_root
+    from livebuilder.inspection import image_facts
+    from livebuilder.sizes import parse_size
+    from livebuilder.usb.plan import StickIdentity, plan_stick
+    from livebuilder.usb.stick import make_stick_image
+    from livebuilder.vm.accelerator import find_accelerator
+    from livebuilder.vm.machine import machine_named
+    from livebuilder.vm.scenario import proof_to_json, two_boot_proof
+
+    label = image_facts(iso)["label"]
+    pc = machine_named(machine)
+    with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
+        folder = logs or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        stick = folder / "stick.img"
+        make_stick_image(stick, plan_stick(label=label, identity=StickIdentity.random()), force=True)
+        proof = two_boot_proof(
+            iso,
+            stick=stick,
+            logs=folder,
+            machine=pc,
+            accelerator=find_accelerator(pc.program, cache=Cache(cache_root())),
+            memory_bytes=parse_size(memory) if memory else None,
+        )
+    _print(proof_to_json(proof), "\n".join(proof.story), as_json=as_json)
+    if not proof.success:
+        raise typer.Exit(1)
 
 
 def _print(data: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -1,8 +1,9 @@
 """The initramfs: the programs that build the root on the other machine, and the root's packed layers.
 
-Two newc archives in one file: the first holds busybox, /init and the modules for a loop-mounted ext2, compressed
-for the kernel to unpack; the second holds the payload pieces, which are compressed already and stand there as they
-are. (With zstd, which busybox cannot unpack, the pieces are plain and the kernel unpacks both archives.)
+Several newc archives in one file, which the kernel unpacks one after the other: busybox and the modules for a
+loop-mounted ext2; /init, its library and its configuration, apart because they change with every build; and the
+payload pieces, which are compressed already and so stand in a plain archive. (With zstd, which busybox cannot
+unpack, the pieces are plain and the kernel unpacks them: one archive a layer.)
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import shlex
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from livebuilder import cpio
 from livebuilder.assets import asset
@@ -51,8 +51,6 @@ class Initramfs:
     """The finished file's bytes and what it is made of."""
 
     data: bytes
-    early_packed_size: int
-    early_plain_size: int
     layers: tuple[PackedLayer, ...]
 
     @property
@@ -98,8 +96,8 @@ def init_scripts() -> Mapping[str, str]:
     return scripts
 
 
-def early_tree(*, busybox: Content, modules: RootTree, image_conf: str) -> RootTree:
-    """What the kernel finds when it starts /init: busybox, the scripts, the modules for the root image."""
+def tools_tree(*, busybox: Content, modules: RootTree) -> RootTree:
+    """What is the same in every build with one kernel: busybox, the first device nodes, the modules for the root."""
     tree = RootTree(
         [
             directory("dev"),
@@ -109,17 +107,22 @@ def early_tree(*, busybox: Content, modules: RootTree, image_conf: str) -> RootT
             directory("sys"),
             file("bin/busybox", busybox, mode=0o755, source="busybox"),
             symlink("bin/sh", "busybox"),
-            file("etc/livebuilder/image.conf", image_conf),
         ]
     )
-    for path, text in init_scripts().items():
-        tree.add(file(path, text, mode=0o755 if path == "init" else 0o644, source="initramfs/"))
     tree.overlay(modules)
     return tree
 
 
+def init_tree(*, image_conf: str) -> RootTree:
+    """/init, its library, and the facts about this image."""
+    tree = RootTree([file("etc/livebuilder/image.conf", image_conf)])
+    for path, text in init_scripts().items():
+        tree.add(file(path, text, mode=0o755 if path == "init" else 0o644, source="initramfs/"))
+    return tree
+
+
 def make_initramfs(
-    early: RootTree,
+    early: Sequence[RootTree],
     layers: Sequence[Layer],
     root: RootTree,
     *,
@@ -127,33 +130,29 @@ def make_initramfs(
     epoch: int,
     cache: Cache,
 ) -> Initramfs:
-    """Pack the layers, put both archives together. `epoch` is the latest time any entry keeps (seconds since 1970)."""
-    packed = pack_layers(layers, root, compression=piece_compression(compression), epoch=epoch, cache=cache)
-    payload = RootTree([directory("payload")])
-    for layer in packed:
-        for number, piece in enumerate(layer.pieces):
-            payload.add(file(piece_name(layer.name, number, piece_compression(compression)), piece, mode=0o400))
-    early_plain = b"".join(cpio.archive(early, mtime_limit=epoch))
-    payload_plain = b"".join(cpio.archive(payload))
-    if compression is ZSTD:
-        first, _ = compress_cached(early_plain + payload_plain, compression=compression, cache=cache)
-        return Initramfs(first, len(first), len(early_plain), packed)
-    first, _ = compress_cached(early_plain, compression=compression, cache=cache)
-    # The kernel wants a plain archive to begin at a multiple of 4 and skips the zeros before it.
-    padding = b"\0" * (-len(first) % 4)
-    return Initramfs(first + padding + payload_plain, len(first), len(early_plain), packed)
+    """Pack the layers, put all archives together. `epoch` is the latest time any entry keeps (seconds since 1970)."""
+    pieces_as = piece_compression(compression)
+    packed = pack_layers(layers, root, compression=pieces_as, epoch=epoch, cache=cache)
+    payload = [RootTree(_pieces(layer, pieces_as)) for layer in packed]
+    if pieces_as is compression:
+        plain, to_pack = payload, list(early)
+    else:
+        plain, to_pack = [], [*early, *payload]
+    parts = []
+    for tree in to_pack:
+        data = b"".join(cpio.archive(tree, mtime_limit=epoch))
+        parts.append(compress_cached(data, compression=compression, cache=cache)[0])
+    for tree in plain:
+        parts.append(b"".join(cpio.archive(tree)))
+    # The kernel wants a plain archive to begin at a multiple of 4, and skips zeros before any archive.
+    return Initramfs(b"".join(part + b"\0" * (-len(part) % 4) for part in parts), packed)
+
+
+def _pieces(layer: PackedLayer, compression: Compression) -> Iterator[Entry]:
+    for number, piece in enumerate(layer.pieces):
+        yield file(piece_name(layer.name, number, compression), piece, mode=0o400)
 
 
 def piece_compression(compression: Compression) -> Compression:
     """How payload pieces are compressed when the initramfs is: busybox unpacks xz and gzip, not zstd."""
     return NONE if compression is ZSTD else compression
-
-
-def write_initramfs(initramfs: Initramfs, path: Path) -> None:
-    """Write the file."""
-    path.write_bytes(initramfs.data)
-
-
-def biggest_entries(entries: Sequence[Entry], *, count: int) -> list[Entry]:
-    """The `count` largest regular files."""
-    return sorted(entries, key=lambda entry: (-entry.content.size, entry.path))[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,8 +12,10 @@ from typing import Any
 from livebuilder import cpio
 from livebuilder.compression import compression_of, decompress
 from livebuilder.errors import LivebuilderError
+from livebuilder.iso9660 import open_disc
 from livebuilder.isolint import Finding, lint_iso
-from livebuilder.isoreport import IsoReport, read_iso, render_report
+from livebuilder.isoplan import IMAGE_FACTS
+from livebuilder.isoreport import IsoReport, read_file, read_iso, render_report
 from livebuilder.kernel import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
 from livebuilder.sizes import MIB, render_size
 from livebuilder.tree import Entry, Kind, RootTree
@@ -154,6 +157,23 @@ def inspect_file(path: Path) -> Inspection:
     raise LivebuilderError(
         f"{path} is neither an ISO, nor an initramfs (newc, plain or packed with gzip, xz or zstd), nor a kernel"
     )
+
+
+def image_facts(path: Path) -> dict[str, Any]:
+    """What an ISO of ours says of itself: name, label, kernel, packages. Raises `LivebuilderError` for any other."""
+    report = read_iso(path)
+    found = next((file for file in report.files if file.path == IMAGE_FACTS), None)
+    if found is None:
+        raise LivebuilderError(f"{path} was not made by livebuilder: it has no /{IMAGE_FACTS}", hint="livebuilder build")
+    with open_disc(path) as disc:
+        text = read_file(disc, found, limit=MIB)
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise LivebuilderError(f"/{IMAGE_FACTS} of {path} is damaged: {error}") from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("label"), str):
+        raise LivebuilderError(f"/{IMAGE_FACTS} of {path} does not name the label of its stick")
+    return facts
 
 
 def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:

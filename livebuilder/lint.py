@@ -10,6 +10,8 @@ from livebuilder.modinfo import module_name
 from livebuilder.shell import Script, Use, Wrapper, is_shell_script, parse_script
 from livebuilder.tree import Entry, Kind, RootTree
 
+# Larger files are no scripts of ours.
+_TEXT_BYTES = 256 * 1024
 _PATH = ("bin", "sbin", "usr/bin", "usr/sbin")
 _MODULE_LIST = re.compile(r"^LB_MODULES_\w+=(['\"]?)([^'\"\n]*)\1$", re.MULTILINE)
 
@@ -44,6 +46,18 @@ def place_of(tree: RootTree, *, name: str, applets: frozenset[str]) -> Place:
             if entry.parent in folders.values():
                 programs.add(entry.name)
     return Place(name, applets, frozenset(programs), frozenset(files))
+
+
+def texts_of(tree: RootTree, root: RootTree) -> dict[str, str]:
+    """The files of `tree` that are text, by path, as they ended up in `root`."""
+    texts = {}
+    for entry in tree:
+        final = root.get(entry.path)
+        if final is not None and final.kind is Kind.FILE and final.content.size < _TEXT_BYTES:
+            data = final.content.read()
+            if b"\0" not in data:
+                texts[entry.path] = data.decode("utf-8", "replace")
+    return texts
 
 
 def lint_image(
