@@ -1,0 +1,83 @@
+# shellcheck shell=sh
+# OpenWrt's own layout: overlayfs:/overlay on /, the stick on /overlay, the root made in memory on /rom.
+
+MERGED=$ROOT/merged
+RAM_LAYER=$ROOT/ramlayer
+FINAL_ROOT=$NEW_ROOT # what init hands over to
+
+# lay_overlay: put the stick over the root. Whatever fails, the root in memory still boots, and the record says why.
+lay_overlay() {
+    case $STORAGE_STATE in
+        persistent) lay_persistent || lay_read_only_instead || give_up_stick ;;
+        read-only) lay_read_only || give_up_stick ;;
+    esac
+}
+
+lay_persistent() {
+    knows_filesystem overlay || problem "the kernel of this image has no overlayfs" || return
+    prepare_lower
+    for overlay_folder in upper work; do
+        [ -d "$STICK/$overlay_folder" ] || run mkdir "$STICK/$overlay_folder" ||
+            problem "/$overlay_folder cannot be made on the stick" || return
+    done
+    # A record that was copied up in an earlier boot would hide this one.
+    [ ! -e "$STICK/upper/$RECORD_PATH" ] || run rm -f "$STICK/upper/$RECORD_PATH"
+    mount_overlay "$NEW_ROOT" "$STICK/upper" "$STICK/work"
+}
+
+# lay_read_only_instead: the kernel refused to write, or mounted the overlay read-only for want of a work folder.
+lay_read_only_instead() {
+    knows_filesystem overlay || return
+    STORAGE_STATE=read-only
+    STORAGE_REASON=$PROBLEM
+    lay_read_only
+}
+
+lay_read_only() {
+    knows_filesystem overlay || problem "the kernel of this image has no overlayfs" || return
+    prepare_lower
+    overlay_lower=$NEW_ROOT
+    [ ! -d "$STICK/upper" ] || overlay_lower=$STICK/upper:$NEW_ROOT
+    run mkdir -p "$RAM_LAYER" && run mount -t tmpfs -o mode=0755 ramlayer "$RAM_LAYER" &&
+        run mkdir "$RAM_LAYER/upper" "$RAM_LAYER/work" || problem "no memory for the layer over the stick" || return
+    # This boot's record lies in the lowest layer; a copy on the stick, which cannot be removed, must not hide it.
+    if [ -e "$STICK/upper/$RECORD_PATH" ]; then
+        run mkdir -p "$RAM_LAYER/upper/${RECORD_PATH%/*}" && write_record "$RAM_LAYER/upper"
+    fi
+    mount_overlay "$overlay_lower" "$RAM_LAYER/upper" "$RAM_LAYER/work"
+}
+
+# prepare_lower: the two mount points and the record go into the root in memory before it becomes the lower layer.
+prepare_lower() {
+    run mount -o remount,rw "$NEW_ROOT"
+    run mkdir -p "$MERGED" "$NEW_ROOT/rom" "$NEW_ROOT/overlay"
+    write_record "$NEW_ROOT"
+    run mount -o remount,ro "$NEW_ROOT"
+}
+
+# mount_overlay LOWER UPPER WORK: and move stick and root to where OpenWrt has them.
+mount_overlay() {
+    run mount -t overlay -o "noatime,lowerdir=$1,upperdir=$2,workdir=$3" overlayfs:/overlay "$MERGED" \
+        2>"$STATE/overlay.log" || problem "the overlay cannot be mounted" || return
+    mount_options "$MERGED" || problem "nothing is mounted at $MERGED" || return
+    case ,$MOUNT_OPTIONS, in
+        *,ro,*)
+            run umount "$MERGED"
+            problem "the overlay can only be read: no room on the stick for its work folder"
+            return
+            ;;
+    esac
+    run mount -o move "$STICK" "$MERGED/overlay" || rescue "the stick could not be moved below the overlay"
+    run mount -o move "$NEW_ROOT" "$MERGED/rom" || rescue "the root could not be moved below the overlay"
+    FINAL_ROOT=$MERGED
+}
+
+# give_up_stick: volatile after all.
+give_up_stick() {
+    STORAGE_STATE=volatile
+    STORAGE_REASON=$PROBLEM
+    run umount "$RAM_LAYER" 2>/dev/null
+    run umount "$STICK"
+    run mount -o remount,rw "$NEW_ROOT"
+    write_record "$NEW_ROOT"
+}

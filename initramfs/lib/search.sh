@@ -1,0 +1,147 @@
+# shellcheck shell=sh
+# Find the stick: every block device is looked at once, when it appears, until one carries the label or time is up.
+
+POLL=0.2 # seconds between two looks
+QUIET=50 # hundredths of a second without a new device before a match is taken: its twin may be a moment behind
+
+# One line each: NAME FSTYPE UUID LABEL(hex) VERDICT(match, refused or other); "-" stands for nothing.
+CANDIDATES=''
+SEARCH_SEEN=' '
+
+# search LABEL SECONDS: fills CANDIDATES; true as soon as one matches. SEARCH_WAITED in hundredths of a second.
+search() {
+    hex_of "$1"
+    search_label=$HEX
+    hex_lower "$HEX"
+    search_label_lower=$HEX
+    clock
+    search_started=$NOW
+    search_newest=$NOW
+    while :; do
+        look_around
+        clock
+        SEARCH_WAITED=$((NOW - search_started))
+        case $CANDIDATES in
+            *" match
+"*)
+                [ $((NOW - search_newest)) -lt "$QUIET" ] || return 0
+                ;;
+            *) [ "$SEARCH_WAITED" -lt $(($2 * 100)) ] || return 1 ;;
+        esac
+        run sleep "$POLL"
+    done
+}
+
+# look_around: at devices that were not there before; those that went are forgotten.
+look_around() {
+    look_present=' '
+    for look_path in "$ROOT"/sys/class/block/*; do
+        look_name=${look_path##*/}
+        case $look_name in
+            # Nothing that could be a stick: memory, CD (its first read takes seconds), floppy (so does every read).
+            loop* | ram* | zram* | sr* | fd* | nbd* | mtd* | \*) continue ;;
+        esac
+        look_present="$look_present$look_name "
+        case $SEARCH_SEEN in
+            *" $look_name "*) continue ;;
+        esac
+        if look_at "$look_name"; then
+            SEARCH_SEEN="$SEARCH_SEEN$look_name "
+            clock
+            search_newest=$NOW
+        fi
+    done
+    [ "$look_present" = "$SEARCH_SEEN" ] || forget_absent
+}
+
+# look_at NAME: add it to CANDIDATES unless it only holds others. False: not ready, look again.
+look_at() {
+    look_size=0
+    { read -r look_size <"$ROOT/sys/class/block/$1/size"; } 2>/dev/null
+    [ "$look_size" -gt 0 ] || return # a card reader without a card
+    for look_partition in "$ROOT/sys/class/block/$1/$1"*/partition; do
+        [ ! -e "$look_partition" ] || return 0 # what is in front of its partitions may be left from an earlier life
+    done
+    block_node "$1" || return
+    if ! read_superblock "$DEVICE_NODE"; then
+        FS_TYPE=unreadable
+        step "$1 cannot be read"
+    fi
+    [ "$FS_TYPE" != table ] || return 0
+    judge
+    CANDIDATES="$CANDIDATES$1 ${FS_TYPE:--} ${FS_UUID:--} ${FS_LABEL:--} $VERDICT
+"
+    characters_from_hex "$FS_LABEL" plain
+    step "storage: $1 is ${FS_TYPE:-unknown}, label \"$TEXT\": $VERDICT"
+}
+
+# judge: VERDICT on what read_superblock found.
+judge() {
+    VERDICT=other
+    case $FS_TYPE in
+        ext[234] | f2fs | btrfs) [ "$FS_LABEL" != "$search_label" ] || VERDICT=match ;;
+        ?*)
+            hex_lower "$FS_LABEL" # FAT knows capitals only
+            [ "$HEX" != "$search_label_lower" ] || VERDICT=refused
+            ;;
+    esac
+}
+
+# forget_absent: what was unplugged is no candidate any more.
+forget_absent() {
+    forget_seen=' '
+    for forget_name in $SEARCH_SEEN; do
+        case $look_present in
+            *" $forget_name "*) forget_seen="$forget_seen$forget_name " ;;
+        esac
+    done
+    SEARCH_SEEN=$forget_seen
+    forget_kept=''
+    forget_rest=$CANDIDATES
+    while next_line "$forget_rest"; do
+        forget_rest=$REST
+        case $look_present in
+            *" ${LINE%% *} "*) forget_kept="$forget_kept$LINE
+" ;;
+        esac
+    done
+    CANDIDATES=$forget_kept
+}
+
+# next_line TEXT: LINE = its first line, REST = what follows; false when TEXT is empty.
+next_line() {
+    LINE=${1%%
+*}
+    REST=${1#*
+}
+    [ -n "$1" ]
+}
+
+# choose: CHOSEN = the line of the match whose UUID sorts first (and of clones the one whose name does): a property of
+# the sticks, not of the port or of which one was quicker.
+choose() {
+    choose_count=0
+    choose_lines=''
+    choose_names=''
+    choose_rest=$CANDIDATES
+    while next_line "$choose_rest"; do
+        choose_rest=$REST
+        case $LINE in
+            *" match") ;;
+            *) continue ;;
+        esac
+        choose_count=$((choose_count + 1))
+        CHOSEN=$LINE
+        # shellcheck disable=SC2086 # its fields
+        set -- $LINE
+        choose_lines="$choose_lines$3 $LINE
+"
+        choose_names="$choose_names${choose_names:+ and }/dev/$1 ($3)"
+    done
+    [ "$choose_count" -gt 0 ] || return
+    [ "$choose_count" -gt 1 ] || return 0
+    CHOSEN=$(printf '%s' "$choose_lines" | LC_ALL=C sort | head -n 1)
+    CHOSEN=${CHOSEN#* }
+    characters_from_hex "$search_label" plain
+    warn "$choose_count devices are labelled $TEXT: $choose_names; taking /dev/${CHOSEN%% *}, whose UUID sorts first"
+}

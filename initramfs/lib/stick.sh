@@ -1,0 +1,138 @@
+# shellcheck shell=sh
+# The stick: check it, mount it, prove that it keeps what is written to it. Nothing here ever makes a file system.
+
+STICK=$ROOT/stick
+STICK_REBOOT_MARK=.livebuilder-rebooted # on the stick: e2fsck asked for a reboot, and had it
+STICK_PROOF=.livebuilder-write-test
+
+# mount_stick NAME FSTYPE: STORAGE_STATE becomes persistent or read-only; false, with PROBLEM, when it cannot be used.
+mount_stick() {
+    stick_node=$ROOT/dev/$1
+    run mkdir -p "$STICK"
+    case $2 in
+        ext?) stick_type=ext4 ;;
+        *) stick_type=$2 ;;
+    esac
+    load_modules overlay "$stick_type"
+    knows_filesystem "$stick_type" || stick_type=$2
+    knows_filesystem "$stick_type" || problem "the kernel of this image has no driver for $2" || return
+    if is_write_protected "$1"; then
+        mount_stick_read_only "/dev/$1 is write-protected"
+        return
+    fi
+    FSCK_VERDICT=mount
+    case $2 in
+        ext?) check_ext "$1" ;;
+    esac
+    [ "$FSCK_VERDICT" != refuse ] || return
+    if ! run mount -t "$stick_type" -o noatime "$stick_node" "$STICK" 2>"$STATE/mount.log"; then
+        mount_stick_read_only "/dev/$1 could not be mounted writable"
+        return
+    fi
+    STORAGE_STATE=persistent
+    prove_writable || {
+        run umount "$STICK"
+        mount_stick_read_only "/dev/$1 does not keep what is written to it"
+        return
+    }
+    reboot_once
+}
+
+# is_write_protected NAME: the switch on the stick, as the kernel sees it.
+is_write_protected() {
+    protected=0
+    { read -r protected <"$ROOT/sys/class/block/$1/ro"; } 2>/dev/null
+    [ "$protected" = 1 ]
+}
+
+# mount_stick_read_only REASON: as a layer to be seen, without replaying a journal that could not be written.
+mount_stick_read_only() {
+    STORAGE_REASON=$1
+    STORAGE_STATE=read-only
+    case $stick_type in
+        ext?) stick_no_journal=noload ;;
+        f2fs) stick_no_journal=norecovery ;;
+        *) stick_no_journal=rescue=nologreplay ;;
+    esac
+    run mount -t "$stick_type" -o ro,noatime "$stick_node" "$STICK" 2>"$STATE/mount.log" ||
+        run mount -t "$stick_type" -o "ro,noatime,$stick_no_journal" "$stick_node" "$STICK" 2>>"$STATE/mount.log" ||
+        problem "$1, nor read-only either"
+}
+
+# check_ext NAME: e2fsck -p from the new root. STORAGE_FSCK = its exit code; FSCK_VERDICT = mount, reboot or refuse.
+check_ext() {
+    check_tool=''
+    for check_path in /sbin/e2fsck /usr/sbin/e2fsck; do
+        [ ! -x "$NEW_ROOT$check_path" ] || check_tool=$check_path
+    done
+    if [ -z "$check_tool" ]; then
+        warn "/dev/$1 was not checked: this root has no e2fsck"
+        return
+    fi
+    run mkdir -p "$NEW_ROOT/dev" "$NEW_ROOT/proc"
+    run mount -o bind "$ROOT/dev" "$NEW_ROOT/dev"
+    run mount -o bind "$ROOT/proc" "$NEW_ROOT/proc"
+    run chroot "$NEW_ROOT" "$check_tool" -p "/dev/$1" >"$STATE/fsck.log" 2>&1
+    check_code=$?
+    run umount "$NEW_ROOT/proc"
+    run umount "$NEW_ROOT/dev"
+    while IFS= read -r check_line; do step "e2fsck: $check_line"; done <"$STATE/fsck.log"
+    fsck_verdict "$check_code"
+    case $FSCK_VERDICT in
+        unchecked)
+            warn "/dev/$1 was not checked: $check_tool of this root does not run (exit $check_code)"
+            FSCK_VERDICT=mount
+            return
+            ;;
+        refuse) problem "e2fsck could not repair /dev/$1 (exit $check_code): run e2fsck -f on it by hand" ;;
+    esac
+    STORAGE_FSCK=$check_code
+}
+
+# fsck_verdict CODE: fsck(8) adds up 1 = errors corrected, 2 = reboot, 4 = errors left, 8 = operational error, 16 =
+# usage, 32 = cancelled, 128 = library error. 126 and 127 come from the shell: the program did not run.
+fsck_verdict() {
+    case $1 in
+        126 | 127) FSCK_VERDICT=unchecked ;;
+        0 | 1) FSCK_VERDICT=mount ;;
+        2 | 3) FSCK_VERDICT=reboot ;;
+        *) FSCK_VERDICT=refuse ;;
+    esac
+}
+
+# reboot_once: when e2fsck asks for it, but never twice in a row: the mark stands on the stick.
+reboot_once() {
+    stick_mark=$STICK/$STICK_REBOOT_MARK
+    if [ "$FSCK_VERDICT" = reboot ] && [ ! -e "$stick_mark" ] && run touch "$stick_mark"; then
+        say "e2fsck repaired /dev/${stick_node##*/} and asks for a reboot (exit $STORAGE_FSCK): rebooting once"
+        run umount "$STICK"
+        run sync
+        run reboot -f
+        problem "the reboot that e2fsck asked for did not happen"
+        return
+    fi
+    [ ! -e "$stick_mark" ] || run rm -f "$stick_mark"
+}
+
+# prove_writable: a file written down to the medium, read back, removed. A full stick is no broken one.
+prove_writable() {
+    proof_file=$STICK/$STICK_PROOF
+    clock
+    proof_text="$LB_NAME $NOW"
+    proof_back=''
+    printf '%s\n' "$proof_text" | run dd of="$proof_file" conv=fsync 2>"$STATE/proof.log"
+    proof_status=$?
+    { read -r proof_back <"$proof_file"; } 2>/dev/null
+    run rm -f "$proof_file" 2>/dev/null
+    [ "$proof_status" -eq 0 ] && [ "$proof_back" = "$proof_text" ] && return
+    while IFS= read -r proof_line; do
+        case $proof_line in
+            *"No space left on device"*)
+                warn "/dev/${stick_node##*/} is full: nothing more can be saved until something on it is deleted"
+                return 0
+                ;;
+        esac
+        step "write test: $proof_line"
+    done <"$STATE/proof.log"
+    return 1
+}
