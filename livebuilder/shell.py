@@ -59,6 +59,8 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _OPERATOR = re.compile(r"&&|\|\||;;|;&|<<-|<<|>>|<&|>&|<>|>\||[;&|()<>\n]")
 _IO_NUMBER = re.compile(r"[0-9]+(?=[<>])")
 _BLANKS = re.compile(r"(?:[ \t\r]|\\\n)+")
+_PLAIN = re.compile(r"[\w./:,=+@%~^!?*\[\]-]+")
+_PLAIN_IN_QUOTES = re.compile(r"[\w ./:,=+@%~^!?*\[\]<>;&|-]+")
 _WORD_ENDS = frozenset(" \t\r\n;&|()<>")
 _SEPARATORS = frozenset({";", "&", "\n", "&&", "||", "|"})
 _REDIRECTIONS = frozenset({"<", ">", ">>", "<<", "<<-", "<&", ">&", "<>", ">|"})
@@ -440,7 +442,11 @@ class _Parser:
         return Word("".join(pieces), self.text[start : self.at])
 
     def _read_piece(self, *, quote: str = "") -> str:
-        """One character, quoted string or expansion, and what it adds to the text of the word around it."""
+        """Some plain characters, one quoted string or one expansion, and what it adds to the text of the word around it."""
+        plain = (_PLAIN_IN_QUOTES if quote else _PLAIN).match(self.text, self.at)
+        if plain:
+            self.at = plain.end()
+            return plain[0]
         character = self.text[self.at]
         if character == "\\":
             escaped = self.text[self.at + 1 : self.at + 2]
