@@ -94,8 +94,8 @@ def plan_stick(
         *_label_problems(label, kind, table),
     ]
     if problems:
-        lines = problems if len(problems) == 1 else ["", *(f"  - {problem}" for problem in problems)]
-        raise LivebuilderError("this stick cannot be made: " + "\n".join(lines).lstrip(" "))
+        text = f" {problems[0]}" if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
+        raise LivebuilderError(f"this stick cannot be made:{text}")
     assert kind is not None
     gpt = table == "gpt"
     return StickPlan(
@@ -111,6 +111,28 @@ def plan_stick(
         label=label,
         file_system_uuid=str(identity.file_system),
     )
+
+
+def plan_to_json(plan: StickPlan) -> dict[str, object]:
+    """The plan as plain data; sizes in bytes."""
+    return {
+        "size_bytes": plan.size_bytes,
+        "table": {"type": plan.table, "id": plan.disk_id},
+        "partition": {
+            "start_sector": plan.start_sector,
+            "sectors": plan.sectors,
+            "type": plan.partition_type,
+            "name": plan.partition_name,
+            "uuid": plan.partition_uuid,
+        },
+        "file_system": {
+            "type": plan.file_system.name,
+            "label": plan.label,
+            "uuid": plan.file_system_uuid,
+            "offset_bytes": plan.partition_offset_bytes,
+            "size_bytes": plan.partition_bytes,
+        },
+    }
 
 
 def render_plan(plan: StickPlan) -> str:

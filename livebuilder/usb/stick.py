@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from livebuilder.console import step
@@ -25,7 +25,7 @@ from livebuilder.usb.filesystem import (
     make_commands,
     parse_listing,
 )
-from livebuilder.usb.plan import StickPlan
+from livebuilder.usb.plan import SECTOR_BYTES, StickPlan
 from livebuilder.usb.superblock import Superblock, read_superblock
 
 _PIECE_BYTES = 64 * 1024
@@ -44,8 +44,44 @@ class StickReport:
     superblock: Superblock
 
     def facts(self) -> dict[str, object]:
-        """The report as plain data, for JSON."""
-        return {**asdict(self), "path": os.fspath(self.path)}
+        """The report as plain data: what `plan_to_json()` gives, as found, with `path` and `used_bytes` added."""
+        partition = self.partition
+        return {
+            "path": os.fspath(self.path),
+            "size_bytes": self.size_bytes,
+            "used_bytes": self.used_bytes,
+            "table": {"type": self.table, "id": self.disk_id},
+            "partition": {
+                "start_sector": partition.start_sector,
+                "sectors": partition.sectors,
+                "type": partition.type,
+                "name": partition.name,
+                "uuid": partition.uuid,
+            },
+            "file_system": {
+                "type": self.superblock.type,
+                "label": self.superblock.label,
+                "uuid": self.superblock.uuid,
+                "offset_bytes": partition.start_sector * SECTOR_BYTES,
+                "size_bytes": partition.sectors * SECTOR_BYTES,
+            },
+        }
+
+
+def render_stick(report: StickReport) -> str:
+    """The report for a reader, one fact to a line."""
+    partition, superblock = report.partition, report.superblock
+    named = f", named {partition.name}" if partition.name else ""
+    size, used = render_size(report.size_bytes), render_size(report.used_bytes)
+    return "\n".join(
+        (
+            f"stick        {report.path}: {size}, of which {used} are taken on this disk",
+            f"table        {report.table}, id {report.disk_id}",
+            f"partition    sector {partition.start_sector}, {render_size(partition.sectors * SECTOR_BYTES)},"
+            f" type {partition.type} ({partition.type_name}){named}",
+            f"file system  {superblock.type}, labelled {superblock.label}, UUID {superblock.uuid}",
+        )
+    )
 
 
 def make_stick_image(path: Path, plan: StickPlan, *, force: bool = False) -> StickReport:

@@ -20,8 +20,8 @@ from livebuilder.sizes import GIB, MIB
 from livebuilder.usb import stick
 from livebuilder.usb.fdisk import NewPartition, open_disk
 from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, check_command, make_commands
-from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick
-from livebuilder.usb.stick import copy_into, make_stick_image
+from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick, plan_to_json, render_plan
+from livebuilder.usb.stick import copy_into, make_stick_image, render_stick
 from tests.support.sticks import EXT, extracted, list_folder, probe
 
 ROOT_LAYOUT = {"upper": (0o40755, 0, 0), "work": (0o40755, 0, 0), ".fs_state": (0o120777, 0, 0)}
@@ -61,7 +61,10 @@ def test_every_tool_reads_what_was_planned(tmp_path: Path, fs: str, table: str) 
     assert facts.st_size == report.size_bytes == SIZES[fs]
     assert facts.st_blocks * 512 == report.used_bytes < 2 * MIB
     assert [p.name for p in tmp_path.iterdir()] == ["stick.img"]
-    assert json.loads(json.dumps(report.facts()))["superblock"]["label"] == "rootfs_data"
+    assert report.facts() == {**plan_to_json(plan), "path": str(path), "used_bytes": report.used_bytes}
+    lines = render_stick(report).splitlines()
+    assert str(path) in lines[0]
+    assert lines[1:2] + lines[3:] == [line for line in render_plan(plan).splitlines() if line[0] in "tf"]
 
 
 def test_the_link_that_keeps_openwrt_from_wiping_says_2(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import GIB, MIB
-from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick, render_plan
+from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick, plan_to_json, render_plan
 
 IDENTITY = StickIdentity(
     UUID("ABCDEF01-2345-4678-89AB-CDEF01234567"),
@@ -134,3 +135,18 @@ def test_a_plan_reads_well() -> None:
         "file system  ext4, labelled rootfs_data, UUID cccccccc-2345-4678-89ab-cdef01234567",
     ]
     assert "named" not in render_plan(_plan(table="dos"))
+
+
+def test_a_plan_is_plain_data_too() -> None:
+    assert json.loads(json.dumps(plan_to_json(_plan(table="dos")))) == {
+        "size_bytes": 64 * MIB,
+        "table": {"type": "dos", "id": "0xabcdef01"},
+        "partition": {"start_sector": 2048, "sectors": 63 * 2048, "type": "83", "name": "", "uuid": ""},
+        "file_system": {
+            "type": "ext4",
+            "label": "rootfs_data",
+            "uuid": "cccccccc-2345-4678-89ab-cdef01234567",
+            "offset_bytes": MIB,
+            "size_bytes": 63 * MIB,
+        },
+    }
