@@ -1,0 +1,341 @@
+"""initramfs/router/etc: the frame of services and what each of them runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.router import SHELLS, Router, make_router
+
+_HASH = "$5$salt$hashhashhash"
+
+
+@pytest.fixture(params=SHELLS)
+def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
+    router = make_router(tmp_path, request.param)
+    for nic in ("lo", "eth0"):
+        (router.root / "sys/class/net" / nic).mkdir(parents=True)
+    return router
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+# --- rcS and rc.common ---------------------------------------------------------------------------------------------
+
+
+def test_rcs_runs_the_enabled_services_in_order(router: Router) -> None:
+    for link in (router.root / "etc/rc.d").iterdir():
+        link.unlink()
+    for name in ("S20b", "S10a", "K90c", "S30no"):
+        file = router.write(f"etc/rc.d/{name}", f'#!/bin/sh\necho "{name} $1"\n')
+        file.chmod(0o644 if name == "S30no" else 0o755)
+    assert router.script("etc/init.d/rcS", "S", "boot").stdout == "S10a boot\nS20b boot\n"
+    assert router.script("etc/init.d/rcS", "K", "shutdown").stdout == "K90c shutdown\n"
+
+
+def test_the_services_of_the_root_are_enabled_in_this_order(router: Router) -> None:
+    assert sorted(link.name for link in (router.root / "etc/rc.d").iterdir()) == [
+        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S20network", "S50dropbear", "S95done",
+    ]  # fmt: skip
+
+
+def test_a_service_is_disabled_and_enabled(router: Router) -> None:
+    link = router.root / "etc/rc.d/S50dropbear"
+    assert router.service("dropbear", "enabled").returncode == 0
+    router.service("dropbear", "disable")
+    assert not link.is_symlink()
+    assert router.service("dropbear", "enabled").returncode == 1
+    router.service("dropbear", "enable")
+    assert link.readlink() == Path("../init.d/dropbear")
+    assert router.service("dropbear", "enabled").returncode == 0
+
+
+def test_enabling_leaves_a_service_of_a_similar_name_alone(router: Router) -> None:
+    other = router.write("etc/rc.d/S50mydropbear", "")
+    router.service("dropbear", "disable")
+    assert other.exists()
+
+
+@pytest.mark.parametrize(("action", "status"), [("help", 0), ("strat", 1)])
+def test_an_unknown_action_shows_the_usage(router: Router, action: str, status: int) -> None:
+    done = router.service("log", action)
+    assert "usage: /etc/init.d/log start|stop|restart" in done.stdout
+    assert (done.returncode, router.commands) == (status, [])
+
+
+def test_status_follows_the_process(router: Router, sleeper: subprocess.Popen[bytes]) -> None:
+    (router.root / "proc" / str(sleeper.pid)).symlink_to(f"/proc/{sleeper.pid}")
+    router.write("tmp/run/dropbear.pid", f"{sleeper.pid}\n")
+    assert router.service("dropbear", "status").stdout == "running\n"
+    (router.root / "proc" / str(sleeper.pid)).unlink()
+    done = router.service("dropbear", "status")
+    assert (done.stdout, done.returncode) == ("stopped\n", 3)
+    assert router.service("network", "status").stdout == "network keeps no process running\n"
+
+
+def test_stop_ends_the_process_and_waits_for_it(router: Router, sleeper: subprocess.Popen[bytes]) -> None:
+    (router.root / "proc" / str(sleeper.pid)).symlink_to(f"/proc/{sleeper.pid}")
+    router.write("tmp/run/dropbear.pid", f"{sleeper.pid}\n")
+    router.service("dropbear", "stop")
+    assert router.commands[0] == f"kill {sleeper.pid}"
+    assert set(router.commands[1:]) == {"sleep 0.1"}, "it was not killed here, so it was waited for"
+    assert len(router.commands) == 21
+
+
+def test_stop_without_a_process_does_nothing(router: Router) -> None:
+    router.write("tmp/run/dropbear.pid", "999999999\n")
+    assert router.service("dropbear", "stop").returncode == 0
+    assert router.commands == []
+
+
+# --- sysfixtime ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "kept", "set_to"),
+    [
+        ("1000", None, None),
+        ("4000000000", None, "4000000000"),
+        ("1000", "4000000000", "4000000000"),
+        ("4000000000", "3900000000", "4000000000"),
+        ("1000", "$(id)", None),
+        ("1000", "-4000000000", None),
+        ("1000", "", None),
+        ("1000", "999999999999999999999999", None),
+        ("1000", "4000000000 x", None),
+    ],
+)
+def test_the_clock_is_only_ever_set_forward(router: Router, image: str, kept: str | None, set_to: str | None) -> None:
+    router.write("etc/livebuilder/epoch", f"{image}\n")
+    if kept is not None:
+        router.write("etc/livebuilder/clock", f"{kept}\n")
+    assert router.service("sysfixtime", "boot").stderr == ""
+    assert router.commands == ([f"date -s @{set_to}"] if set_to else [])
+
+
+def test_the_time_of_the_shutdown_is_kept(router: Router) -> None:
+    before = int(time.time())
+    router.service("sysfixtime", "shutdown")
+    assert before <= int(router.read("etc/livebuilder/clock")) <= time.time()
+    assert {file.name for file in (router.root / "etc/livebuilder").iterdir()} == {"clock", "epoch"}
+
+
+# --- network -------------------------------------------------------------------------------------------------------
+
+_LO = "ifconfig lo 127.0.0.1 netmask 255.0.0.0 up"
+_LAN = "ifconfig eth0 192.168.1.1 netmask 255.255.255.0 up"
+
+
+def test_the_default_addresses(router: Router) -> None:
+    assert router.service("network", "boot").stderr == ""
+    assert router.commands == [_LO, _LAN]
+
+
+def test_only_the_card_that_appeared_is_brought_up(router: Router) -> None:
+    router.service("network", "start", "eth0")
+    assert router.commands == [_LAN]
+
+
+def test_a_missing_card_is_named(router: Router) -> None:
+    (router.root / "sys/class/net/eth0").rmdir()
+    done = router.service("network", "start")
+    assert done.stderr == "network: lan has no address: there is no network card eth0\n"
+    assert router.commands == [_LO]
+
+
+def test_gateway_and_name_servers(router: Router) -> None:
+    text = router.read("etc/config/network")
+    router.write("etc/config/network", f"{text}\toption gateway '192.168.1.254'\n\toption dns '192.0.2.1 192.0.2.2'\n")
+    for _ in range(2):
+        router.service("network", "start")
+    assert router.commands[:3] == [_LO, _LAN, "route add default gw 192.168.1.254 dev eth0"]
+    assert router.read("tmp/resolv.conf") == "nameserver 192.0.2.1\nnameserver 192.0.2.2\n"
+
+
+def test_a_restart_takes_addresses_down_but_not_lo(router: Router) -> None:
+    router.service("network", "restart")
+    assert router.commands == ["ifconfig eth0 0.0.0.0 down", _LO, _LAN]
+
+
+def test_an_address_that_is_refused_is_named(router: Router) -> None:
+    router.failing = "*192.168*"
+    done = router.service("network", "start")
+    assert done.stderr.startswith("network: lan has no address: ifconfig refused ipaddr '192.168.1.1'")
+
+
+@pytest.mark.parametrize(("proto", "said"), [("none", ""), ("pppoe", "proto 'pppoe' is not static or none")])
+def test_protocols(router: Router, proto: str, said: str) -> None:
+    router.write("etc/config/network", f"config interface 'lan'\noption device 'eth0'\noption proto '{proto}'\n")
+    done = router.service("network", "start")
+    assert said in done.stderr
+    assert router.commands == (["ifconfig eth0 up"] if proto == "none" else [])
+
+
+# --- dropbear ------------------------------------------------------------------------------------------------------
+
+_OPEN = "dropbear -R -P /tmp/run/dropbear.pid -p 192.168.1.1:22"
+_KEYS_ONLY = f"{_OPEN} -s -g"
+
+
+@pytest.mark.parametrize(
+    ("shadow", "command"),
+    [
+        ("root:*:0:0:99999:7:::\n", _KEYS_ONLY),
+        ("root::0:0:99999:7:::\n", _KEYS_ONLY),
+        ("root:!:0:0:99999:7:::\n", _KEYS_ONLY),
+        (f"root:!{_HASH}:0:0:99999:7:::\n", _KEYS_ONLY),
+        ("root:x:0:0:99999:7:::\n", _KEYS_ONLY),
+        ("root:$5$:0:0:99999:7:::\n", _KEYS_ONLY),
+        (f"rooty:{_HASH}:0:0:99999:7:::\nroot:*:0:::::\n", _KEYS_ONLY),
+        ("", _KEYS_ONLY),
+        (f"root:{_HASH}:20000:0:99999:7:::\n", _OPEN),
+        (f"daemon:*:0:::::\nroot:{_HASH}:20000:0:99999:7:::", _OPEN),
+    ],
+)
+def test_passwords_are_taken_only_when_root_has_one(router: Router, shadow: str, command: str) -> None:
+    router.write("etc/shadow", shadow)
+    router.service("dropbear", "start")
+    assert router.commands == ["dropbearkey -t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key", command]
+
+
+def test_a_missing_shadow_file_means_no_password(router: Router) -> None:
+    (router.root / "etc/shadow").unlink()
+    router.service("dropbear", "start")
+    assert router.commands[-1] == _KEYS_ONLY
+
+
+def test_the_host_key_of_the_stick_is_kept(router: Router) -> None:
+    router.write("etc/dropbear/dropbear_ed25519_host_key", "key")
+    router.service("dropbear", "start")
+    assert router.commands == [_KEYS_ONLY]
+
+
+def test_an_empty_host_key_is_made_again(router: Router) -> None:
+    router.write("etc/dropbear/dropbear_ed25519_host_key", "")
+    router.service("dropbear", "start")
+    assert router.commands[0].startswith("dropbearkey ")
+
+
+def test_the_boot_does_not_wait_for_it(router: Router) -> None:
+    fifo = router.root / "etc/shadow"
+    fifo.unlink()
+    os.mkfifo(fifo)  # whoever reads it sleeps until somebody writes
+    with subprocess.Popen(
+        [*router.shell.split(), router.root / "etc/rc.common", router.root / "etc/init.d/dropbear", "boot"],
+        env={**os.environ, "ROOT": str(router.root), "RUN": "true"}, stdout=subprocess.DEVNULL,
+    ) as booting:  # fmt: skip
+        assert booting.wait(10) == 0
+        fifo.write_text("root:*:::::::\n")
+
+
+def test_it_listens_where_the_lan_is(router: Router) -> None:
+    text = router.read("etc/config/network")
+    router.write("etc/config/network", text.replace("192.168.1.1", "10.0.0.1"))
+    router.service("dropbear", "start")
+    assert "-p 10.0.0.1:22 " in router.commands[-1]
+
+
+def test_without_a_card_it_waits_for_hotplug(router: Router) -> None:
+    (router.root / "sys/class/net/eth0").rmdir()
+    assert router.service("dropbear", "start").returncode == 0
+    assert router.commands == []
+
+
+def test_it_is_not_started_twice(router: Router) -> None:
+    (router.root / "proc/4242").mkdir(parents=True)
+    router.write("tmp/run/dropbear.pid", "4242\n")
+    router.service("dropbear", "start")
+    assert router.commands == []
+
+
+# --- boot, hotplug, log, done --------------------------------------------------------------------------------------
+
+
+def _device(router: Router, bus: str, name: str, modalias: str) -> None:
+    router.write(f"sys/bus/{bus}/devices/{name}/modalias", modalias + "\n")
+
+
+def test_one_modprobe_loads_drivers_for_all_hardware(router: Router) -> None:
+    _device(router, "pci", "0000:00:03.0", "pci:v000010ECd00008139sv*")
+    _device(router, "pci", "0000:00:04.0", "pci:v000010ECd00008139sv*")
+    _device(router, "usb", "1-1:1.0", "usb:v0627p0001 [odd]")
+    router.write("etc/config/system", "config system\n\toption hostname 'attic-pc'\n")
+    assert router.service("boot", "boot").stderr == ""
+    assert router.commands[:2] == [
+        "hostname attic-pc",
+        "modprobe -a -b -q pci:v000010ECd00008139sv* usb:v0627p0001 [odd]",
+    ]
+    assert router.commands[2:] == ["uevent /lib/livebuilder/hotplug"]
+    assert int(router.read("tmp/run/uevent.pid")) > 1
+
+
+def test_what_appears_behind_a_driver_gets_its_own(router: Router) -> None:
+    _device(router, "pci", "0000:00:03.0", "pci:v00001AF4")
+    recorder = router.root.parent / "recorder"
+    virtio = router.root / "sys/bus/virtio/devices/virtio0"
+    recorder.write_text(
+        f'#!/bin/sh\necho "$*" >>"$RECORD"\n'
+        f"case $* in modprobe*) mkdir -p {virtio}; echo virtio:d00000001 >{virtio}/modalias ;; esac\n"
+    )
+    recorder.chmod(0o755)
+    router.service("boot", "boot")
+    loads = [command for command in router.commands if command.startswith("modprobe")]
+    assert loads == ["modprobe -a -b -q pci:v00001AF4", "modprobe -a -b -q pci:v00001AF4 virtio:d00000001"]
+
+
+def test_a_pc_without_any_alias_boots_too(router: Router) -> None:
+    assert router.service("boot", "boot").returncode == 0
+    assert not any(command.startswith("modprobe") for command in router.commands)
+
+
+@pytest.mark.parametrize(
+    ("event", "commands"),
+    [
+        ({"ACTION": "add", "MODALIAS": "usb:v0627p0001d0000"}, ["modprobe -b -q usb:v0627p0001d0000"]),
+        ({"ACTION": "remove", "MODALIAS": "usb:v0627p0001d0000"}, []),
+        ({"ACTION": "change", "SUBSYSTEM": "net", "INTERFACE": "eth0"}, []),
+        ({"ACTION": "add", "SUBSYSTEM": "block"}, []),
+        (
+            {"ACTION": "add", "SUBSYSTEM": "net", "INTERFACE": "eth1"},
+            ["/etc/init.d/network start eth1", "/etc/init.d/dropbear start"],
+        ),
+    ],
+)
+def test_hotplug(router: Router, event: dict[str, str], commands: list[str]) -> None:
+    router.script("lib/livebuilder/hotplug", env=event)
+    assert router.commands == commands
+
+
+def test_messages_are_kept_in_memory(router: Router) -> None:
+    router.service("log", "boot")
+    assert router.commands == ["syslogd -C64", "klogd"]
+
+
+def test_the_last_word_goes_to_every_console_that_is_there(router: Router) -> None:
+    for tty in ("tty1", "ttyS0", "ttyS1"):
+        router.write(f"dev/{tty}", "")
+    router.write("etc/inittab", router.read("etc/inittab") + "#absent#ttyS1::askfirst:/bin/login -f root\n")
+    router.service("done", "boot")
+    for tty in ("tty1", "ttyS0"):
+        assert router.read(f"dev/{tty}").startswith("\nlivebuilder: NOBODY KNOWS WHETHER CHANGES ARE KEPT, ")
+    assert router.read("dev/ttyS1") == ""
+
+
+@pytest.mark.parametrize(("before", "after"), [("7\t4\t1\t7\n", "4\n"), ("8\t4\t1\t7\n", "8\t4\t1\t7\n")])
+def test_the_kernel_is_quiet_at_the_prompt_unless_asked_for_all(router: Router, before: str, after: str) -> None:
+    router.write("proc/sys/kernel/printk", before)
+    for tty in ("tty1", "ttyS0"):
+        router.write(f"dev/{tty}", "")
+    router.service("done", "boot")
+    assert router.read("proc/sys/kernel/printk") == after
