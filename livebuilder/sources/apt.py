@@ -280,7 +280,7 @@ class PrivateApt:
             return ""
         lines = done.stderr.splitlines()
         errors = [line[2:].strip() for line in lines if line.startswith("E:")] or lines
-        return errors[0] if errors else f"apt-get update ended with {done.returncode}"
+        return _reason(errors) or f"apt-get update ended with {done.returncode}"
 
     def _lists(self, suite: Suite) -> SuiteState:
         """What the signed Release of a suite says; nothing when we have no lists of it."""
@@ -375,11 +375,10 @@ class PrivateApt:
         try:
             run([*self._command("apt-get", self.usable_suites()), "download", *wanted], cwd=into)
         except CommandError as error:
-            lines = [line[2:].strip() for line in error.stderr.splitlines() if line.startswith("E:")]
+            lines = [line[2:] for line in error.stderr.splitlines() if line.startswith("E:")]
             raise LivebuilderError(
-                f"fetching {', '.join(sorted(versions))} from Debian's archive failed:"
-                f" {lines[0] if lines else error.message}",
-                hint="run the same command again; what was fetched whole is kept",
+                f"fetching {', '.join(wanted)} from Debian's archive failed: {_reason(lines) or error.message}",
+                hint="look at the network, then run the same command again",
             ) from error
         return [file for file in sorted(into.iterdir()) if file.is_file()]
 
@@ -426,6 +425,11 @@ def _release_of(index: Path) -> Path | None:
             if index.name.startswith(release.name.removesuffix("Release").removesuffix("In")):
                 return release
     return None
+
+
+def _reason(errors: Sequence[str]) -> str:
+    """The first of apt's messages on one line, without the address it happened to talk to."""
+    return " ".join(re.sub(r"\[IP: [^]]*\]", "", errors[0]).split()) if errors else ""
 
 
 def _write(path: Path, text: str) -> None:

@@ -129,8 +129,8 @@ def plan_closure(
 ) -> Closure:
     """What `asked` needs to run, as far as the packages in `read` tell.
 
-    `index` has every package that may be looked at, `keep` says which paths to take of one that was asked for,
-    `library_folders` are where the loader searches, in its order.
+    `index` has every package that may be looked at; what is `missing` may be in one that is not there yet. `keep` says
+    which paths to take of a package that was asked for, `library_folders` are where the loader searches, in its order.
     """
     unread = tuple(sorted({name for name in asked if name not in read}))
     if unread:
@@ -259,11 +259,10 @@ class _Search:
         return self.near[package]
 
     def miss(self, package: str, path: str, library: str) -> None:
-        # A library's own package may leave a dependency to the package that uses it: look from those asked for too.
-        for start in (package, *self.asked):
-            batch = next_candidates(
-                library, [n for n in reachable(start, self.index) if n not in self.read], self.index
-            )
+        # A package may leave a dependency to the packages that use it, or not have it at all for a mere plugin.
+        everything = (name for name in self.index if name in library_package_names(library))
+        for near in (*(reachable(start, self.index) for start in (package, *self.asked)), everything):
+            batch = next_candidates(library, [name for name in near if name not in self.read], self.index)
             if batch:
                 self.wanted.update(batch)
                 return
@@ -276,17 +275,28 @@ def _is_empty(facts: ElfFacts) -> bool:
 
 
 def reachable(name: str, index: Mapping[str, Relations]) -> list[str]:
-    """`name` and all it depends on, nearest first; a virtual package stands for all that provide it."""
+    """`name` and all it depends on, nearest first, and then all that would do instead.
+
+    Of alternatives the first real package is what Debian prefers; the others, and what only provides a name, follow.
+    """
     providers = _providers(index)
     order = [name] if name in index else []
     seen = set(order)
-    for package in order:  # grows while it is read
-        for alternative in (one for group in index[package].depends for one in group):
-            for real in ([alternative] if alternative in index else []) + providers.get(alternative, []):
-                if real not in seen:
-                    seen.add(real)
-                    order.append(real)
-    return order
+    spare: list[str] = []
+    while True:
+        for package in order:  # grows while it is read
+            for group in index[package].depends:
+                real = [one for one in group if one in index]
+                instead = [*real[1:], *(one for virtual in group for one in providers.get(virtual, ()))]
+                preferred = real[:1] or instead[:1]
+                order += [one for one in preferred if one not in seen]
+                seen.update(preferred)
+                spare += instead
+        more = [one for one in dict.fromkeys(spare) if one not in seen]
+        if not more:
+            return order
+        order.append(more[0])
+        seen.add(more[0])
 
 
 def _providers(index: Mapping[str, Relations]) -> dict[str, list[str]]:

@@ -77,26 +77,28 @@ class UnpackedDeb:
     rows: tuple[Row, ...]
     source: str
 
-    def entries(self, paths: Container[str] | None = None) -> Iterator[Entry]:
+    def entries(self, paths: Container[str] | None = None, *, below: str = "") -> Iterator[Entry]:
         """The files as tree entries, in the package's order: all, or those in `paths`.
 
-        A hard link whose file is not among `paths` becomes that file.
+        With `below`, a folder with a slash at its end, only what lies in it, and relative to it. A hard link whose
+        file is not among those becomes that file.
         """
         names: dict[str, str] = {}  # file in the package → the name it gets here
-        files = {row[0]: row for row in self.rows if row[1] == "file"}
-        for row in self.rows:
-            if paths is not None and row[0] not in paths:
-                continue
-            path, kind, mode, uid, gid, mtime, size, offset, target, major, minor = row
-            if kind == "hardlink" and names.setdefault(target, path) == path:
-                size, offset = files[target][6], files[target][7]
-                kind, target = "file", ""
+        rows = [row for row in self.rows if (paths is None or row[0] in paths) and row[0].startswith(below)]
+        for path, kind, mode, uid, gid, mtime, size, offset, target, major, minor in rows:
+            name = path[len(below) :]
+            if kind == "file":
+                names[path] = name
+            elif kind == "hardlink" and (first := names.setdefault(target, name)) != name:
+                target = first
             elif kind == "hardlink":
-                target = names[target]
-            elif kind == "file":
-                names[path] = path
+                size, offset = next((row[6], row[7]) for row in self.rows if row[0] == target)
+                kind, target = "file", ""
             content = Content(size, None, self.spool, offset) if kind == "file" else EMPTY
-            yield Entry(path, Kind(kind), mode, uid, gid, mtime, content, target, (major, minor), source=self.source)
+            if name:
+                yield Entry(
+                    name, Kind(kind), mode, uid, gid, mtime, content, target, (major, minor), source=self.source
+                )
 
 
 def unpack_deb(deb: Path, *, sha256: str, cache: Cache, source: str) -> UnpackedDeb:

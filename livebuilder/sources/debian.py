@@ -6,7 +6,6 @@ that asking again starts no program and needs no network.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import hashlib
 import json
@@ -16,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache as cached
 from functools import cached_property
 from pathlib import Path
@@ -32,17 +31,18 @@ from livebuilder.modules import indexed
 from livebuilder.router import applet_links
 from livebuilder.sizes import render_size
 from livebuilder.sources.apt import PrivateApt
-from livebuilder.sources.closure import Closure, PackageFiles, Relations, plan_closure
+from livebuilder.sources.closure import Closure, PackageFiles, Relations, library_package_names, plan_closure
 from livebuilder.sources.deb import UnpackedDeb, find_unpacked, unpack_deb
 from livebuilder.sources.elf import ELF_MAGIC, read_elf
 from livebuilder.sources.selection import kept_paths
-from livebuilder.tree import Content, Entry, Kind, RootTree, file, symlink
+from livebuilder.tree import Content, Entry, Kind, RootTree, TreeError, file, symlink
 
 BUSYBOX = "busybox-static"
 
 _TRIPLETS = {"i386": "i386-linux-gnu", "amd64": "x86_64-linux-gnu"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy 5.6.7
 _BIG_BYTES = 10 * 1024 * 1024  # a package that takes seconds to unpack
+_PROGRAM_FOLDERS = ("bin/", "sbin/", "usr/bin/", "usr/sbin/")
 _INDEX_FILES = ("modules.dep", "modules.softdep", "modules.alias")
 
 
@@ -155,11 +155,10 @@ class DebianArchive:
 
     def busybox(self) -> DebianBusybox:
         """The static busybox."""
-        root = self.root(())
-        (package,) = (one for one in root.packages if one.name == BUSYBOX)
-        entry = root.tree.resolve("bin/busybox")
-        assert entry is not None  # _resolve_root saw to it
-        return DebianBusybox(entry.content, package)
+        with self._explained():
+            resolution, unpacked = self._resolved("busybox", (), self._resolve_busybox)
+            (package,) = resolution.packages
+            return DebianBusybox(_busybox_of(RootTree(unpacked[BUSYBOX].entries())).content, package)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -269,39 +268,48 @@ class DebianArchive:
                 wrong = ", ".join(str(one) for one in missing.values())
                 raise LivebuilderError(
                     f"what Debian's archive sent is not what its signed lists say: {wrong}",
-                    hint="run the same command again with --refresh",
+                    hint="run the same command again",
                 )
 
     def _resolve_root(self, asked: tuple[str, ...]) -> Resolution:
         with step(f"Finding what {', '.join(asked)} need to run"):
             for name in asked:
                 if not _NAME.fullmatch(name):
-                    raise LivebuilderError(f"{name!r} is not a name a Debian package can have")
+                    raise LivebuilderError(
+                        f"{name!r} cannot be the name of a Debian package",
+                        hint="names have two or more lower-case letters, digits, + - .",
+                    )
             index = self._apt.candidates(self._apt.reachable_names(asked))
             self._refuse_unknown([name for name in asked if name not in index])
-            relations = {name: relations_of(entry) for name, entry in index.items()}
             read: dict[str, PackageFiles] = {}
             unpacked: dict[str, UnpackedDeb] = {}
             while True:
                 closure = plan_closure(
                     asked,
-                    index=relations,
+                    index={name: relations_of(entry) for name, entry in index.items()},
                     read=read,
                     keep=lambda package: kept_paths(package.paths, folders=package.folders),
                     library_folders=_library_folders(self.architecture),
                 )
-                if not closure.wanted:
-                    break
                 new = self._unpacked(package_of(index[name]) for name in closure.wanted)
                 unpacked |= new
                 read |= {name: package_files(name, deb) for name, deb in new.items()}
+                more = {} if new else self._apt.candidates(_guesses(closure, index))
+                index |= more
+                if not new and not more:
+                    break
         if closure.missing:
             one = closure.missing[0]
             raise LivebuilderError(
-                f"/{one.program} of {one.package} needs {one.library}, which no package it depends on has",
-                hint=f"leave {one.package} out of root.packages, or add the package that has {one.library}",
+                f"/{one.program} of {one.package} needs {one.library}, which is in no package it depends on",
+                hint=f"add the package that has {one.library} to root.packages (apt-file search {one.library})",
             )
         return _finished(closure, index, unpacked, asked)
+
+    def _resolve_busybox(self) -> Resolution:
+        found = self._apt.candidates([BUSYBOX])
+        self._refuse_unknown([BUSYBOX][len(found) :])
+        return Resolution((package_of(found[BUSYBOX]),))
 
     def _resolve_kernel(self, flavour: str) -> Resolution:
         name = f"linux-image-{flavour}"
@@ -329,6 +337,8 @@ class DebianArchive:
         """Raises `LivebuilderError` when there are `names` that are in none of the lists."""
         if not names:
             return
+        import difflib  # costs start-up
+
         hints = []
         for name in names:
             providers = self._apt.providers(name)
@@ -346,30 +356,20 @@ class DebianArchive:
         return ", ".join(dict.fromkeys(suite.name for suite in self._apt.usable_suites()))
 
     def _kernel_of(self, package: DebianPackage, deb: UnpackedDeb) -> Kernel:
-        found = {entry.path: entry for entry in deb.entries() if entry.kind is Kind.FILE}
-        image = next((entry for path, entry in found.items() if path.startswith("boot/vmlinuz-")), None)
+        boot = {entry.path: entry.content for entry in deb.entries(below="boot/")}
+        image = next((path for path in boot if path.startswith("vmlinuz-")), None)
         if image is None:
             raise LivebuilderError(f"{package} has no kernel image in it")
-        release = image.name.removeprefix("vmlinuz-")
-        config = found.get(f"boot/config-{release}")
-        home = next(
-            (
-                one
-                for one in (f"lib/modules/{release}/", f"usr/lib/modules/{release}/")
-                if any(path.startswith(one) for path in found)
-            ),
-            "",
-        )
-        modules = RootTree(
-            replace(entry, path=path.removeprefix(home))
-            for path, entry in found.items()
-            if home and path.startswith(home)
-        )
+        release = image.removeprefix("vmlinuz-")
+        config = boot.get(f"config-{release}")
+        modules = RootTree(deb.entries(below=f"lib/modules/{release}/"))
+        if not len(modules):  # a suite whose packages have all in /usr
+            modules = RootTree(deb.entries(below=f"usr/lib/modules/{release}/"))
         return Kernel(
-            image.content,
+            boot[image],
             release,
             self._indexed(modules, package),
-            parse_config(config.content.read().decode("utf-8", "replace")) if config else None,
+            parse_config(config.read().decode("utf-8", "replace")) if config else None,
             str(package),
         )
 
@@ -438,6 +438,12 @@ def package_files(name: str, deb: UnpackedDeb) -> PackageFiles:
     return PackageFiles(name, frozenset(row[0] for row in deb.rows) - folders, folders, links, elf)
 
 
+def _guesses(closure: Closure, index: Mapping[str, object]) -> list[str]:
+    """Packages named after missing libraries and not looked at: a plugin may need what nothing depends on."""
+    names = {name for missing in closure.missing for name in library_package_names(missing.library)}
+    return sorted(names - index.keys())
+
+
 def _finished(
     closure: Closure, index: Mapping[str, Mapping[str, str]], unpacked: Mapping[str, UnpackedDeb], asked: Sequence[str]
 ) -> Resolution:
@@ -447,30 +453,45 @@ def _finished(
     first = Resolution(packages, paths, closure.links)
     tree = _tree_of(first, unpacked)
     links = dict(closure.links)
-    binary = tree.resolve("bin/busybox") or tree.resolve("usr/bin/busybox")
-    if binary is None or binary.kind is not Kind.FILE:
-        raise LivebuilderError(f"{BUSYBOX} has no program busybox in it")
+    binary = _busybox_of(tree)
     if "bin/busybox" not in tree:
         links["bin/busybox"] = f"/{binary.path}"
     for link in applet_links(applets_of(binary.content.read()), present=tree):
         links[link.path] = link.target
-    warnings = []
     tree = _tree_of(Resolution(packages, paths, links), unpacked)
+    lacking: dict[tuple[str, str], list[str]] = {}
     for entry in tree:
         interpreter = _interpreter(entry)
         if interpreter and tree.resolve(interpreter) is None:
             merged = interpreter.removeprefix("/usr") if interpreter.startswith("/usr/") else f"/usr{interpreter}"
             if tree.resolve(merged) is None:
-                warnings.append(f"/{entry.path} of {entry.source} needs {interpreter}, which is not in the root")
+                lacking.setdefault((entry.source, interpreter), []).append(f"/{entry.path}")
             else:
                 links[interpreter.strip("/")] = merged
-    for name in asked:
-        if not any(
-            row[1] in ("file", "hardlink") and row[0] in set(paths.get(name, ())) for row in unpacked[name].rows
-        ):
-            depends = ", ".join(one for group in relations_of(index[name]).depends for one in group[:1])
-            warnings.append(f"the package {name} has no program of its own; it depends on {depends or 'nothing'}")
+    warnings = [
+        f"{scripts[0]}{f' and {len(scripts) - 1} more scripts' if scripts[1:] else ''} of {source} cannot run:"
+        f" {interpreter} is not in the root"
+        for (source, interpreter), scripts in lacking.items()
+    ]
+    warnings += filter(None, (_emptiness(name, index, unpacked[name], closure.files[name]) for name in asked))
     return Resolution(packages, paths, links, tuple(warnings))
+
+
+def _emptiness(name: str, index: Mapping[str, Mapping[str, str]], deb: UnpackedDeb, kept: frozenset[str]) -> str:
+    """A warning when a package has nothing to run and another of the same source, which it depends on, has."""
+    if any(path.startswith(_PROGRAM_FOLDERS) for path in kept) or package_files(name, deb).elf.keys() & kept:
+        return ""
+    source = package_of(index[name]).source
+    depends = [one for group in relations_of(index[name]).depends for one in group[:1] if one in index]
+    siblings = [one for one in depends if package_of(index[one]).source == source]
+    return f"the package {name} has no program; {' and '.join(siblings)} may be what you want" if siblings else ""
+
+
+def _busybox_of(tree: RootTree) -> Entry:
+    entry = tree.resolve("bin/busybox") or tree.resolve("usr/bin/busybox")
+    if entry is None or entry.kind is not Kind.FILE:
+        raise LivebuilderError(f"{BUSYBOX} has no program busybox in it")
+    return entry
 
 
 def _interpreter(entry: Entry) -> str:
@@ -485,11 +506,17 @@ def _interpreter(entry: Entry) -> str:
 
 def _tree_of(resolution: Resolution, unpacked: Mapping[str, UnpackedDeb]) -> RootTree:
     tree = RootTree()
-    for package in resolution.packages:
-        for entry in unpacked[package.name].entries(frozenset(resolution.paths[package.name])):
-            tree.add(entry)
-    for path, target in sorted(resolution.links.items()):
-        tree.add(symlink(path, target, source="livebuilder"))
+    try:
+        for package in resolution.packages:
+            for entry in unpacked[package.name].entries(frozenset(resolution.paths[package.name])):
+                tree.add(entry)
+        for path, target in sorted(resolution.links.items()):
+            tree.add(symlink(path, target, source="livebuilder"))
+    except TreeError as error:
+        raise LivebuilderError(
+            f"these packages cannot be in one root: {error.message}",
+            hint=f"leave one of them out of root.packages ({BUSYBOX} is always in it)",
+        ) from error
     return tree
 
 
