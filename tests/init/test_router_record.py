@@ -25,7 +25,7 @@ def _record(**storage: Any) -> dict[str, Any]:
         "memory": {"total_kib": 98304, "available_kib": 61440, "needed_kib": 20000},
         "storage": {"state": "persistent", "reason": None, "device": "/dev/sda1", "label": "rootfs_data", "uuid": "u-1",
                     "fstype": "ext4", "fsck": 1, "waited_seconds": 1.2, "candidates": [], **storage},
-        "parameters": {"unknown": ["lb.foo"]},
+        "parameters": {"unknown": ["lb.foo"]}, "warnings": [],
     }  # fmt: skip
 
 
@@ -133,15 +133,11 @@ def test_a_stick_that_became_read_only_since_is_told(router: Router, awk: list[s
     assert "/dev/sda1 can no longer be written" in _view(router, awk, "banner", _record())
 
 
-def test_a_second_stick_of_the_same_label_is_named(router: Router, awk: list[str]) -> None:
-    seen = [
-        _candidate("/dev/sda1", "rootfs_data"),
-        _candidate("/dev/sdb1", "rootfs_data"),
-        _candidate("/dev/sdc1", "other"),
-    ]
-    text = _view(router, awk, "banner", _record(candidates=seen))
-    assert text.count("WARNING") == 1
-    assert "WARNING: /dev/sdb1 has the same label and is not used." in text
+@pytest.mark.parametrize("view", ["banner", "status"])
+@pytest.mark.parametrize("storage", [{}, _VOLATILE])
+def test_every_warning_is_repeated(router: Router, awk: list[str], view: str, storage: dict[str, Any]) -> None:
+    text = _view(router, awk, view, {**_record(**storage), "warnings": ["two sticks \x1b[2J", "full"]})
+    assert "\n  WARNING: two sticks ?[2J\n  WARNING: full\n" in text
 
 
 def test_the_status_names_every_fact(router: Router, awk: list[str]) -> None:

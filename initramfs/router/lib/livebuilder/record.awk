@@ -175,7 +175,7 @@ function print_banner(    title, rule) {
     title = headline()
     if (state == "persistent") {
         print "  " toupper(substr(title, 1, 1)) substr(title, 2) "."
-        print_twins()
+        print_warnings()
         print ""
         return
     }
@@ -184,17 +184,14 @@ function print_banner(    title, rule) {
     # Reverse video, where the terminal has it.
     printf "\033[7m\n  **%s**  \n  * %s *  \n  **%s**  \033[0m\n\n", rule, title, rule
     if (reason != "") print "  Why: " reason
+    print_warnings()
     print_candidates()
     print "  All about it: lb-status\n"
 }
 
-# Other sticks with the label of the one in use: somebody is about to wonder where the settings went.
-function print_twins(    i, path) {
-    for (i = 0; i < count["storage.candidates"] + 0; i++) {
-        path = "storage.candidates." i "."
-        if (value[path "label"] == value["storage.label"] && value[path "device"] != value["storage.device"])
-            print "  WARNING: " get(path "device", "?") " has the same label and is not used."
-    }
+# What went wrong and did not stop the boot: two sticks with the same label, a stick that is full.
+function print_warnings(    i) {
+    for (i = 0; i < count["warnings"] + 0; i++) print "  WARNING: " get("warnings." i, "")
 }
 
 function print_candidates(    i, path, cure, total) {
@@ -235,5 +232,6 @@ function print_status(    i) {
     fact("fsck", get("storage.fsck", ""))
     for (i = 0; i < count["parameters.unknown"] + 0; i++)
         fact("unknown", get("parameters.unknown." i, ""))
+    print_warnings()
     print_candidates()
 }
