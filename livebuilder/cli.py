@@ -33,23 +33,6 @@ app.add_typer(vm_app, name="vm")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON (stable; docs/json.md).")]
 
 
-class FileSystem(StrEnum):
-    """What a stick can be formatted with."""
-
-    EXT4 = "ext4"
-    EXT3 = "ext3"
-    EXT2 = "ext2"
-    F2FS = "f2fs"
-    BTRFS = "btrfs"
-
-
-class Table(StrEnum):
-    """Partition tables."""
-
-    GPT = "gpt"
-    DOS = "dos"
-
-
 class Distribution(StrEnum):
     """Distributions whose package names doctor knows."""
 
@@ -183,9 +166,9 @@ def doctor(
 def usb_image(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The image file to make.")],
     size: Annotated[str, typer.Option("--size", help="Of the whole stick, as in 64M or 1G.")] = "64M",
-    fs: Annotated[FileSystem, typer.Option("--fs", help="The file system.")] = FileSystem.EXT4,
+    fs: Annotated[str, typer.Option("--fs", help="ext4, ext3, ext2, f2fs or btrfs.")] = "ext4",
     label: Annotated[str, typer.Option("--label", help="What the ISO looks for.")] = "rootfs_data",
-    table: Annotated[Table, typer.Option("--table", help="The partition table.")] = Table.GPT,
+    table: Annotated[str, typer.Option("--table", help="gpt or dos.")] = "gpt",
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
     as_json: Json = False,
@@ -202,9 +185,7 @@ def usb_image(
     from livebuilder.usb.plan import StickIdentity, plan_stick, plan_to_json, render_plan
     from livebuilder.usb.stick import make_stick_image, render_stick
 
-    plan = plan_stick(
-        size_bytes=parse_size(size), fs=fs.value, label=label, table=table.value, identity=StickIdentity.random()
-    )
+    plan = plan_stick(size_bytes=parse_size(size), fs=fs, label=label, table=table, identity=StickIdentity.random())
     if dry_run:
         _print(plan_to_json(plan), render_plan(plan), as_json=as_json)
         return
