@@ -130,12 +130,12 @@ class Member:
     data: memoryview
 
 
-def read_members(data: bytes | memoryview) -> Iterator[Member]:
-    """The members of the first archive in `data`, up to its trailer.
+def read_members(data: bytes | memoryview, *, source: str = "cpio archive") -> Iterator[Member]:
+    """The members of the first archive in `data`, up to its trailer; `source` names it in messages.
 
     Raises `CpioError`, with the offset in bytes, at anything that is not newc.
     """
-    for member, _ in _members(memoryview(data)):
+    for member, _ in _members(memoryview(data), source=source):
         if member is not None:
             yield member
 
@@ -148,7 +148,7 @@ def read_archive(data: bytes | memoryview, *, source: str = "cpio archive") -> t
     tree = RootTree()
     linked: dict[tuple[int, int, int], list[Member]] = {}
     end = 0
-    for member, offset in _members(memoryview(data)):
+    for member, offset in _members(memoryview(data), source=source):
         end = offset
         if member is None:
             break
@@ -179,28 +179,28 @@ def _entry(member: Member, *, source: str) -> Entry:
     )  # fmt: skip
 
 
-def _members(view: memoryview) -> Iterator[tuple[Member | None, int]]:
+def _members(view: memoryview, *, source: str) -> Iterator[tuple[Member | None, int]]:
     """Each member with the offset behind it; None stands for the trailer."""
     offset = 0
     while True:
         header = bytes(view[offset : offset + _HEADER_BYTES])
         if len(header) < _HEADER_BYTES:
-            raise CpioError(f"the archive ends in the middle of a header, at byte {offset}")
+            raise CpioError(f"{source} ends in the middle of a header, at byte {offset}")
         if not header.startswith(MAGIC):
-            raise CpioError(f"no newc header at byte {offset}")
+            raise CpioError(f"{source} has no newc header at byte {offset}")
         try:
             fields = struct.unpack(">13I", binascii.unhexlify(header[len(MAGIC) :]))
         except binascii.Error:
-            raise CpioError(f"the header at byte {offset} has digits that are not hex") from None
+            raise CpioError(f"{source}: the header at byte {offset} has digits that are not hex") from None
         ino, mode, uid, gid, nlink, mtime, size, major, minor, device_major, device_minor, name_size, _ = fields
         start = offset + _HEADER_BYTES
         name = bytes(view[start : start + name_size])
         if not 1 <= name_size <= _NAME_LIMIT or len(name) < name_size or not name.endswith(b"\0"):
-            raise CpioError(f"the name at byte {start} has an impossible length of {name_size}")
+            raise CpioError(f"{source}: the name at byte {start} has an impossible length of {name_size}")
         name = name[:-1]
         body = offset + align_up(_HEADER_BYTES + name_size, 4)
         if body + size > len(view):
-            raise CpioError(f"the archive ends in the middle of {name!r}")
+            raise CpioError(f"{source} ends in the middle of {name!r}")
         offset = min(align_up(body + size, 4), len(view))
         if name == TRAILER.encode():
             yield None, offset

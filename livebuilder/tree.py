@@ -229,7 +229,9 @@ class RootTree:
                 )
             return
         elif entry.kind is not Kind.DIRECTORY:
-            raise TreeError(f"/{entry.path} of {_source(entry)} is a {entry.kind}, but other paths lie below it")
+            raise TreeError(
+                f"/{entry.path} of {_source(entry)} is a {entry.kind}, but paths of {_giver(self, old)} lie below it"
+            )
         self._put(entry)
 
     def _put(self, entry: Entry) -> None:

@@ -111,17 +111,18 @@ def root_tree_from_archive(path: Path, *, cache: Cache) -> RootTree:
         start = stream.read(_BLOCK_BYTES)
         opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
         if opener is None:
-            return _read_tar(path, archive=path, home=path)
+            return _read_tar(path, archive=path)
         stream.seek(0)
         key = hashlib.file_digest(stream, "sha256").hexdigest()
         known = cache.find(_CACHE_KIND, key)
         if known is not None:
             with suppress(LivebuilderError):  # what a power cut left short is made again
-                return _read_tar(known, archive=path, home=known)
+                return _read_tar(known, archive=path)
         with cache.place(_CACHE_KIND, key) as draft:
             stream.seek(0)
             _decompress(opener(stream), draft, archive=path)
-            return _read_tar(draft, archive=path, home=cache.folder(_CACHE_KIND) / key)
+            tree = _read_tar(draft, archive=path)
+        return _moved(tree, draft, cache.folder(_CACHE_KIND) / key)
 
 
 def _decompress(reader: _Reader, draft: Path, *, archive: Path) -> None:
@@ -151,11 +152,19 @@ def _decompress(reader: _Reader, draft: Path, *, archive: Path) -> None:
                 ) from error
 
 
-def _read_tar(plain: Path, *, archive: Path, home: Path) -> RootTree:
-    """The tree of the uncompressed tar `plain`, which came from `archive` and is to be found at `home` later on."""
+def _moved(tree: RootTree, old: Path, new: Path) -> RootTree:
+    """`tree` with the content that was in the file `old` looked for in `new`."""
+    return RootTree(
+        replace(entry, content=replace(entry.content, path=new)) if entry.content.path == old else entry
+        for entry in tree
+    )
+
+
+def _read_tar(plain: Path, *, archive: Path) -> RootTree:
+    """The tree of the uncompressed tar `plain`, which came from `archive`."""
     tree = RootTree()
     with plain.open("rb") as stream:
-        for entry in _entries(stream, archive=archive, home=home):
+        for entry in _entries(stream, plain, archive=archive):
             tree.add(_linked(entry, tree) if entry.kind is Kind.HARDLINK else entry)
     if not len(tree):
         raise _no_tar(archive, plain)
@@ -164,7 +173,7 @@ def _read_tar(plain: Path, *, archive: Path, home: Path) -> RootTree:
 
 def _linked(entry: Entry, tree: RootTree) -> Entry:
     """A hard link as the tree has it: to the first name of a file; of anything else it is a copy."""
-    target = tree.get(normal_path(entry.target, source=entry.source))
+    target = tree.get(entry.target)
     if target is None or target.kind is Kind.DIRECTORY:
         raise LivebuilderError(
             f"/{entry.path} of {entry.source} is a hard link to /{entry.target}, which is no file before it",
@@ -175,7 +184,7 @@ def _linked(entry: Entry, tree: RootTree) -> Entry:
     return replace(target, path=entry.path)
 
 
-def _entries(stream: BinaryIO, *, archive: Path, home: Path) -> Iterator[Entry]:
+def _entries(stream: BinaryIO, plain: Path, *, archive: Path) -> Iterator[Entry]:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     end = 0
@@ -186,38 +195,45 @@ def _entries(stream: BinaryIO, *, archive: Path, home: Path) -> Iterator[Entry]:
                 raise tarfile.HeaderError(f"impossible size {member.size}")
             end = tar.offset
             if end > size:
-                raise LivebuilderError(f"{archive} is cut short: it ends in the middle of /{member.name}")
+                raise LivebuilderError(f"{archive} is cut short: it ends in the middle of {member.name}")
             if member.type != _GNU_VOLUME_LABEL:
-                yield _entry(member, tar, archive=archive, home=home)
+                yield _entry(member, tar, plain, source=str(archive))
         # tarfile takes a damaged header for the end; a sound end is a block of zeros.
         stream.seek(tar.offset)
         if stream.read(_BLOCK_BYTES) != bytes(_BLOCK_BYTES):
             raise tarfile.HeaderError("neither a header nor the end")
     except _PARSER_ERRORS as error:
         if end == 0:
-            raise _no_tar(archive, Path(stream.name)) from error
+            raise _no_tar(archive, plain) from error
         raise LivebuilderError(f"{archive} is damaged or cut short, at byte {end} of the tar ({error})") from error
 
 
-def _entry(member: tarfile.TarInfo, tar: tarfile.TarFile, *, archive: Path, home: Path) -> Entry:
+def _entry(member: tarfile.TarInfo, tar: tarfile.TarFile, plain: Path, *, source: str) -> Entry:
+    path = normal_path(member.name, source=source)
     kind = _KIND.get(member.type)
     if kind is None:
-        raise LivebuilderError(f"/{member.name} of {archive} is of a kind {member.type!r} that is no part of a root")
+        raise LivebuilderError(f"/{path} of {source} is of a kind ({member.type!r}) that is no part of a root")
     return Entry(
-        member.name, kind, member.mode & 0o7777, member.uid, member.gid, math.floor(member.mtime),
-        content=_content(member, tar, archive=archive, home=home) if kind is Kind.FILE else EMPTY,
-        target=member.linkname if kind in (Kind.SYMLINK, Kind.HARDLINK) else "",
+        path, kind, member.mode & 0o7777, member.uid, member.gid, math.floor(member.mtime),
+        content=_content(member, tar, plain, source=source) if kind is Kind.FILE else EMPTY,
+        target=_target(member, kind, source=source),
         device=(member.devmajor, member.devminor) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
-        xattrs=_xattrs(member), source=str(archive),
+        xattrs=_xattrs(member), source=source,
     )  # fmt: skip
 
 
-def _content(member: tarfile.TarInfo, tar: tarfile.TarFile, *, archive: Path, home: Path) -> Content:
+def _target(member: tarfile.TarInfo, kind: Kind, *, source: str) -> str:
+    if kind is Kind.HARDLINK:
+        return normal_path(member.linkname, source=source)
+    return member.linkname if kind is Kind.SYMLINK else ""
+
+
+def _content(member: tarfile.TarInfo, tar: tarfile.TarFile, plain: Path, *, source: str) -> Content:
     if not member.issparse():
-        return Content.from_file(home, offset=member.offset_data, size=member.size)
+        return Content.from_file(plain, offset=member.offset_data, size=member.size)
     if member.size > _SPARSE_LIMIT_BYTES:
         raise LivebuilderError(
-            f"/{member.name} of {archive} is a sparse file of {render_size(member.size)}",
+            f"/{member.name} of {source} is a sparse file of {render_size(member.size)}",
             hint="leave it out, or make the archive without tar --sparse",
         )
     filled = tar.extractfile(member)

@@ -75,7 +75,7 @@ def _walk(root: Path, unreadable: list[str]) -> Iterator[tuple[str, str, os.stat
             with os.scandir(folder) as listing:
                 found = sorted((item.name, item.path, item.stat(follow_symlinks=False)) for item in listing)
         except PermissionError:
-            unreadable.append(f"/{prefix}")
+            unreadable.append("/" + prefix.rstrip("/"))
             continue
         for name, file, status in found:
             yield prefix + name, file, status
