@@ -76,6 +76,7 @@ class Volume:
     root_sector: int
     root_size: int
     path_table_sector: int
+    path_table_sector_big: int
     path_table_size: int
     joliet: bool
 
@@ -184,7 +185,8 @@ def _volume(disc: Disc, data: bytes, offset: int, *, joliet: bool) -> Volume:
     return Volume(
         text(40, 32), text(8, 32), text(574, 128), text(318, 128), sectors, block_size,
         root_sector=_both32(disc, root, 2, name), root_size=_both32(disc, root, 10, name),
-        path_table_sector=struct.unpack_from("<I", data, 140)[0], path_table_size=_both32(disc, data, 132, name),
+        path_table_sector=struct.unpack_from("<I", data, 140)[0],
+        path_table_sector_big=struct.unpack_from(">I", data, 148)[0], path_table_size=_both32(disc, data, 132, name),
         joliet=joliet,
     )  # fmt: skip
 
@@ -220,12 +222,11 @@ def record_seconds(data: bytes) -> int | None:
 
 def volume_seconds(data: bytes) -> int | None:
     """Seconds since 1970 of the 17-byte time of a volume descriptor (ECMA-119 8.4.26.1); None when it is none."""
-    try:
-        digits = data[:14].decode("ascii")
-        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
-        return _seconds(int(digits[:4]), month, day, hour, minute, second, struct.unpack("b", data[16:17])[0])
-    except ValueError:
+    digits = data[:14].decode("ascii", "replace")
+    if not (digits.isascii() and digits.isdigit()):
         return None
+    month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
+    return _seconds(int(digits[:4]), month, day, hour, minute, second, struct.unpack("b", data[16:17])[0])
 
 
 def _seconds(year: int, month: int, day: int, hour: int, minute: int, second: int, quarters: int) -> int | None:
@@ -240,7 +241,31 @@ def read_records(disc: Disc, volume: Volume) -> tuple[tuple[Record, ...], bool]:
     A folder that cannot be read is a problem of the disc, not the end of the walk.
     """
     walk = _Walk(disc, volume)
-    return tuple(walk.records()), walk.rock_ridge
+    records = tuple(walk.records())
+    _check_path_tables(disc, volume, walk.seen, walk.what)
+    return records, walk.rock_ridge
+
+
+def _check_path_tables(disc: Disc, volume: Volume, folders: set[int], what: str) -> None:
+    """The path tables, by which DOS and Windows find folders, must name the folders that the walk found."""
+    for place, order in ((volume.path_table_sector, "<"), (volume.path_table_sector_big, ">")):
+        name = f"the {what} path table at sector {place}"
+        if volume.path_table_size > _MAX_FOLDER_BYTES:
+            disc.note(f"{name} is too large to be true: {volume.path_table_size} bytes")
+            continue
+        try:
+            data = disc.read(place * SECTOR, volume.path_table_size, what=name)
+        except IsoError as error:
+            disc.note(error.message)
+            continue
+        found = set()
+        offset = 0
+        while offset + 8 < len(data) and data[offset]:
+            extended, sector = struct.unpack_from(f"{order}BI", data, offset + 1)
+            found.add(sector + extended)
+            offset += 8 + data[offset] + data[offset] % 2
+        if found != folders:
+            disc.note(f"{name} names {len(found)} folders, the walk finds {len(folders)} or others")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,15 +312,15 @@ class _Walk:
                 continue
             larger: Record | None = None
             for raw in self._raw(data, sector * SECTOR, where):
+                self.entries_left -= 1
+                if self.entries_left < 0:
+                    self.disc.note(f"more than {_MAX_ENTRIES} records; the rest is not read")
+                    return
                 if raw.identifier == b"\0" and not path:
                     self._begin(raw)
                 extra = self._extra(raw, where)
                 if raw.identifier in (b"\0", b"\1"):
                     continue
-                self.entries_left -= 1
-                if self.entries_left < 0:
-                    self.disc.note(f"more than {_MAX_ENTRIES} paths; the rest is not read")
-                    return
                 record = self._record(raw, extra, path, loader_path)
                 if larger is not None and larger.path == record.path:
                     record = Record(record.path, record.loader_path, record.kind, larger.sector,

@@ -1,0 +1,71 @@
+"""Discs to test with: small ones of ours, and ones that are wrong in one chosen place."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from livebuilder.bootmenu import INITRAMFS_PATH, KERNEL_PATH, BootMenu, boot_files, menu_for
+from livebuilder.iso import write_iso
+from livebuilder.iso9660 import SECTOR
+from livebuilder.isoplan import IsoPlan
+from livebuilder.isoreport import IsoReport
+from livebuilder.loader import find_loader
+from livebuilder.tree import Content
+
+EPOCH = 1_700_000_000
+KERNEL = bytes(range(256)) * 41 + b"the kernel's last bytes"
+INITRAMFS = bytes(reversed(range(256))) * 77 + b"the initramfs's last bytes"
+
+
+def small_menu() -> BootMenu:
+    return menu_for("attic-pc", version="0.1.0", storage_label="rootfs_data")
+
+
+def small_plan(
+    *, files: Mapping[str, bytes] | None = None, volume_id: str = "ATTIC_PC", epoch: int = EPOCH,
+    mbr_id: int | None = None,
+) -> IsoPlan:  # fmt: skip
+    """A plan of a disc with everything but a real kernel; `files` come on top."""
+    contents = {**boot_files(small_menu()), KERNEL_PATH: KERNEL, INITRAMFS_PATH: INITRAMFS, **(files or {})}
+    return IsoPlan(
+        volume_id, {name: Content.from_bytes(data) for name, data in contents.items()}, find_loader(), epoch, mbr_id
+    )
+
+
+class SmallIso:
+    """A disc of `small_plan()`, its bytes, and where things are in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.plan = small_plan()
+        self.path = folder / "small.iso"
+        self.report: IsoReport = write_iso(self.plan, self.path)
+        self.data = self.path.read_bytes()
+
+    @property
+    def catalog(self) -> int:
+        """The byte at which the boot catalogue starts."""
+        assert self.report.catalog_sector is not None
+        return self.report.catalog_sector * SECTOR
+
+    def file(self, path: str) -> int:
+        """The byte at which a file starts."""
+        return next(file.sector for file in self.report.files if file.path == path) * SECTOR
+
+    def record(self, name: bytes) -> int:
+        """The byte at which the directory record of a file starts, by its ISO 9660 name, as in `VMLINUZ.;1`."""
+        assert self.data.count(name) == 1, "or the test breaks something else"
+        return self.data.index(name) - 33
+
+    def broken(self, folder: Path, *changes: tuple[int, bytes]) -> Path:
+        """A copy with other bytes at these places."""
+        data = bytearray(self.data)
+        for offset, new in changes:
+            assert data[offset : offset + len(new)] != new, "a change that changes nothing tests nothing"
+            data[offset : offset + len(new)] = new
+        path = folder / "broken.iso"
+        path.write_bytes(data)
+        return path
+
+
+def both(number: int) -> bytes:
+    """A number in both byte orders, as ISO 9660 writes it."""
+    return number.to_bytes(4, "little") + number.to_bytes(4, "big")
