@@ -44,7 +44,7 @@ WRAPPERS: Mapping[str, Wrapper] = {
     "nohup": Wrapper(),
     "setsid": Wrapper(),
     "switch_root": Wrapper(skip=1, options_with_word=("-c",), other_root=True),
-    "time": Wrapper(builtins=True),
+    "time": Wrapper(),
     "timeout": Wrapper(skip=1, options_with_word=("-s", "-k")),
     "xargs": Wrapper(options_with_word=("-n", "-s", "-I", "-E", "-P", "-a")),
 }
@@ -359,6 +359,8 @@ class _Parser:
                 return
             else:
                 break
+        if self.token == "(":
+            raise self.fail("'(' in the middle of a command")
         if words:
             self.script.commands.append(Command(tuple(words), line, self.function))
 
