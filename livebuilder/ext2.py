@@ -27,6 +27,10 @@ _LOST_AND_FOUND = "lost+found"
 _LIMIT_BYTES = 16 * GIB
 _FREE_BYTES_PER_INODE = 8 * KIB
 _LEAST_FREE_INODES = 64
+_LEAST_BLOCKS = 60  # mke2fs refuses less
+_STEP_BACK_BLOCKS = 64
+# Groups with a copy of the superblock and the descriptors (the feature sparse_super).
+_COPY_GROUPS = frozenset({0, 1} | {base**power for base in (3, 5, 7) for power in range(1, 21)})
 
 
 @dataclass(frozen=True)
@@ -76,38 +80,38 @@ def plan_ext2(tree: RootTree, *, free_bytes: int) -> Ext2Plan:
         if lacking <= 0:
             size_bytes = blocks * block_size
             return Ext2Plan(block_size, made.blocks, made.inodes, bytes_per_inode, size_bytes, entries)
-        blocks += lacking
+        # A group more, no longer given up, frees some fifty blocks at once: step over no size that would do.
+        blocks += max(1, lacking - _STEP_BACK_BLOCKS)
     raise LivebuilderError(
         f"the root would need an image of more than {render_size(_LIMIT_BYTES)}", hint="leave less space free"
     )
 
 
 def layout(size_bytes: int, *, block_size: int, bytes_per_inode: int) -> Layout:
-    """What busybox's mke2fs makes of `size_bytes`, without the share it reserves for root (`-m 0`)."""
+    """What busybox's mke2fs makes of `size_bytes`, without the share it reserves for root (`-m 0`).
+
+    All zero when that is too little for it.
+    """
     inode_size = 128 if size_bytes < 512 * MIB else 256
     first_block = 1 if block_size == KIB else 0
     group_blocks = 8 * block_size
     asked_blocks = blocks = size_bytes // block_size
-    while (groups := _ceil(blocks - first_block, group_blocks)) > 0:
+    while blocks >= _LEAST_BLOCKS:
+        groups = _ceil(blocks - first_block, group_blocks)
         copy_blocks = 1 + _ceil(groups, block_size // _DESCRIPTOR_BYTES)
         group_inodes = _ceil(max(asked_blocks * block_size // bytes_per_inode, _USED_INODES + 1), groups)
         group_inodes = min(max(group_inodes, 16), group_blocks)
         group_inodes = align_up(group_inodes * inode_size, block_size) // inode_size & ~7
         meta_blocks = 2 + _ceil(group_inodes * inode_size, block_size)
         rest = (blocks - first_block) % group_blocks
-        if rest and rest < meta_blocks + copy_blocks * _has_copy(groups - 1) + 50:
+        if rest and rest < meta_blocks + copy_blocks * (groups - 1 in _COPY_GROUPS) + 50:
             blocks -= rest  # too small a last group is given up
             continue
-        copies = sum(map(_has_copy, range(groups)))
+        copies = sum(group < groups for group in _COPY_GROUPS)
         used = first_block + groups * meta_blocks + copies * copy_blocks + 1 + _lost_and_found_blocks(block_size)
         inodes = groups * group_inodes
         return Layout(blocks, inodes, blocks - used, inodes - _USED_INODES)
     return Layout(0, 0, 0, 0)
-
-
-def _has_copy(group: int) -> bool:
-    """Whether a group has a copy of the superblock and the descriptors (the feature sparse_super)."""
-    return group < 2 or any(group in (base**power for power in range(1, 21)) for base in (3, 5, 7))
 
 
 def _lost_and_found_blocks(block_size: int) -> int:
