@@ -229,6 +229,9 @@ def vm_test(
     logs: Annotated[
         Path | None, typer.Option("--logs", metavar="DIR", help="Keep serial logs, screenshots and the stick here.")
     ] = None,
+    stick: Annotated[
+        Path | None, typer.Option("--stick", metavar="FILE", help="Make the stick's image here, anew, and keep it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove an ISO: boot it with a new stick, change a setting, power off, boot again, find the setting.
@@ -257,7 +260,7 @@ def vm_test(
     with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
         folder = logs or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        stick = folder / "stick.img"
+        stick = stick or folder / "stick.img"
         make_stick_image(stick, plan_stick(label=label, identity=StickIdentity.random()), force=True)
         proof = two_boot_proof(
             iso,
