@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,9 @@ def _boot(guest: Guest, *, name: str, logs: Path, accelerator: str, setting: Set
     with run_guest(guest, log=log, accelerator=accelerator) as session:
         try:
             if name == "first":
-                facts["screenshots"] = _menu_pictures(session, logs / f"{name}-menu.png")
+                facts["screenshots"] = _menu_pictures(
+                    session, logs / f"{name}-menu.png", timeout_seconds=min(_MENU_SECONDS, boot_seconds)
+                )
             facts["summary"] = session.wait_for(SUMMARY, timeout_seconds=boot_seconds)[1]
             facts["seconds_to_summary"] = round(session.seconds, 2)
             shell = activate_console(session, timeout_seconds=boot_seconds)
@@ -184,10 +186,10 @@ def _make_setting(session: Session, shell: GuestShell, setting: Setting) -> None
             raise session.failure(f"the guest could not do {command!r}: {answer.output.strip()}")
 
 
-def _menu_pictures(session: Session, path: Path) -> tuple[Path, ...]:
+def _menu_pictures(session: Session, path: Path, *, timeout_seconds: float) -> tuple[Path, ...]:
     """The boot menu, if the machine shows one in time: a picture is nice to have, not a fact to fail for."""
     try:
-        session.wait_for_screen("boot:", timeout_seconds=_MENU_SECONDS)
+        session.wait_for_screen("boot:", timeout_seconds=timeout_seconds)
     except GuestError:
         return ()
     return (session.screenshot(path),)
@@ -201,7 +203,7 @@ def _console_picture(session: Session, path: Path) -> Path:
     return session.screenshot(path)
 
 
-def reasons_against(boots: list[BootFacts], *, setting: Setting, expected: list[str]) -> tuple[str, ...]:
+def reasons_against(boots: Sequence[BootFacts], *, setting: Setting, expected: Sequence[str]) -> tuple[str, ...]:
     """Why these boots are no proof that the setting was kept on the stick; nothing when they are."""
     reasons = [f"the {boot.name} boot: {problem}" for boot in boots for problem in boot.problems]
     reasons += [f"the {name} boot was not made" for name in expected[len(boots) :]]
@@ -241,7 +243,9 @@ def render_story(proof: Proof) -> tuple[str, ...]:
     for boot in proof.boots:
         lines += _boot_story(boot, proof.setting)
     if proof.success:
-        lines.append("PROVED: what was set in the first boot was there after power-off, and only with the stick.")
+        alone = any(not boot.stick for boot in proof.boots)
+        only = ", and only with the stick." if alone else ". Not shown: that it is not there without the stick."
+        lines.append(f"PROVED: what was set in the first boot was there after power-off{only}")
     else:
         lines += ["NOT PROVED:", *(f"  {reason}" for reason in proof.reasons)]
     return tuple(lines)

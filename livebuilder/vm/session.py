@@ -61,6 +61,11 @@ class Session(SerialLine):
         self._plugged = 0
 
     @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._child.pid
+
+    @property
     def seconds(self) -> float:
         """Seconds since the guest was started."""
         return time.monotonic() - self.started

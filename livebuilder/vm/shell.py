@@ -42,9 +42,9 @@ class GuestShell:
             answer = rf"LB{self._count}=\n((?:.*\n)*?.*?)LB{self._count}:(\d+)\n"
             try:
                 match = self._line.wait_for(answer, timeout_seconds=timeout_seconds)
-            except GuestError:
+            except GuestError as error:
                 if attempts <= 0:
-                    raise
+                    raise self._line.failure(f"the guest's shell did not answer {command!r}") from error
             else:
                 return Answer(int(match[2]), match[1])
 
