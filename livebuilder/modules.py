@@ -24,9 +24,6 @@ from livebuilder.kernel import Kernel
 from livebuilder.modinfo import is_module, module_name, plain_module, read_modinfo, without_suffix
 from livebuilder.tree import Content, RootTree, file
 
-# An alias without a wildcard, as softdeps and `modprobe crypto-crc32c` use; hardware aliases all have one.
-_PLAIN_ALIAS = re.compile(r"^alias ([^\s*?\[]+) (\S+)$", re.MULTILINE)
-_CPU_ALIAS = re.compile(r"^alias cpu:\S+ (\S+)$", re.MULTILINE)
 _BUILTIN_ALIAS = re.compile(rb"(?:^|\0)[^.\0]+\.alias=([^\0]+)")
 
 
@@ -111,16 +108,20 @@ class ModuleIndex:
 
     @cached_property
     def _aliases(self) -> Mapping[str, tuple[str, ...]]:
+        """Aliases without wildcards, which softdeps and people use; an alias for hardware always has one."""
         found: dict[str, tuple[str, ...]] = {}
-        for alias, name in _PLAIN_ALIAS.findall(self.alias_text):
-            key = alias.replace("-", "_")
-            found[key] = (*found.get(key, ()), name)
+        for line in self.alias_text.splitlines():
+            if "*" not in line and line.startswith("alias "):
+                alias, _space, name = line[6:].rpartition(" ")
+                key = alias.replace("-", "_")
+                found[key] = (*found.get(key, ()), name)
         return found
 
     @cached_property
     def cpu_bound(self) -> frozenset[str]:
         """Names of modules that refuse to load on a processor without some instruction, as crc32c_intel does."""
-        return frozenset(module_name(name) for name in _CPU_ALIAS.findall(self.alias_text))
+        lines = (line for line in self.alias_text.splitlines() if line.startswith("alias cpu:"))
+        return frozenset(module_name(line.rpartition(" ")[2]) for line in lines)
 
     def find(self, name: str) -> tuple[str, ...]:
         """The paths a module name or an alias without wildcards stands for; empty when there is none."""
