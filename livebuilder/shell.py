@@ -37,6 +37,7 @@ WRAPPERS: Mapping[str, Wrapper] = {
     "busybox": Wrapper(),
     "chroot": Wrapper(skip=1, other_root=True),
     "command": Wrapper(builtins=True),
+    "cttyhack": Wrapper(),
     "env": Wrapper(options_with_word=("-u",)),
     "exec": Wrapper(options_with_word=("-a",)),
     "ionice": Wrapper(options_with_word=("-c", "-n")),

@@ -65,7 +65,7 @@ CASES: dict[str, tuple[str, str]] = {
         "run() { \"$@\"; }\ninside() { run chroot /new \"$@\"; }\ninside e2fsck",
         "chroot e2fsck",
     ),
-    "wrappers nest": ("nohup nice timeout 5 env A=b ls", "nohup nice timeout env ls"),
+    "wrappers nest": ("setsid cttyhack nice timeout 5 env A=b ls", "setsid cttyhack nice timeout env ls"),
 }  # fmt: skip
 
 REFUSED = {
