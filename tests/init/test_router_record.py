@@ -133,6 +133,14 @@ def test_a_stick_that_became_read_only_since_is_told(router: Router, awk: list[s
     assert "/dev/sda1 can no longer be written" in _view(router, awk, "banner", _record())
 
 
+def test_no_disk_at_all_is_said_only_by_a_record_that_knows(router: Router, awk: list[str]) -> None:
+    said = "Seen: no disk or stick at all"
+    assert said in _view(router, awk, "banner", _record(**{**_VOLATILE, "candidates": []}))
+    assert said not in _view(router, awk, "banner", "damaged")
+    (router.root / "sys/class/block/sda1/dev").unlink()
+    assert said not in _view(router, awk, "banner", _record())
+
+
 @pytest.mark.parametrize("view", ["banner", "status"])
 @pytest.mark.parametrize("storage", [{}, _VOLATILE])
 def test_every_warning_is_repeated(router: Router, awk: list[str], view: str, storage: dict[str, Any]) -> None:

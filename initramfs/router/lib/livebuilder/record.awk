@@ -196,7 +196,7 @@ function print_warnings(    i) {
 
 function print_candidates(    i, path, cure, total) {
     total = count["storage.candidates"] + 0
-    if (total || state != "persistent") print total ? "  Seen:" : "  Seen: no disk or stick at all"
+    if (total || state == "volatile") print total ? "  Seen:" : "  Seen: no disk or stick at all"
     for (i = 0; i < total; i++) {
         path = "storage.candidates." i "."
         print "    " get(path "device", "?") "  " get(path "fstype", "no file system") "  label '" get(path "label", "") "'"
