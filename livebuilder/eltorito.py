@@ -68,7 +68,7 @@ def read_catalog(data: bytes) -> tuple[tuple[CatalogEntry, ...], tuple[str, ...]
         last, platform = data[offset] == 0x91, data[offset + 1]
         count = struct.unpack_from("<H", data, offset + 2)[0]
         offset += 32
-        while count and offset + 32 <= len(data):
+        while count and any(data[offset : offset + 32]) and offset + 32 <= len(data):
             if data[offset] != 0x44:  # 44 extends the entry before it
                 entries.append(_entry(data[offset : offset + 32], platform, problems))
                 count -= 1

@@ -247,25 +247,36 @@ def read_records(disc: Disc, volume: Volume) -> tuple[tuple[Record, ...], bool]:
 
 
 def _check_path_tables(disc: Disc, volume: Volume, folders: set[int], what: str) -> None:
-    """The path tables, by which DOS and Windows find folders, must name the folders that the walk found."""
+    """The two path tables, by which DOS and Windows find folders, must agree, and name those that the walk found."""
+    tables = []
     for place, order in ((volume.path_table_sector, "<"), (volume.path_table_sector_big, ">")):
         name = f"the {what} path table at sector {place}"
         if volume.path_table_size > _MAX_FOLDER_BYTES:
             disc.note(f"{name} is too large to be true: {volume.path_table_size} bytes")
-            continue
+            return
         try:
             data = disc.read(place * SECTOR, volume.path_table_size, what=name)
         except IsoError as error:
             disc.note(error.message)
-            continue
-        found = set()
-        offset = 0
-        while offset + 8 < len(data) and data[offset]:
-            extended, sector = struct.unpack_from(f"{order}BI", data, offset + 1)
-            found.add(sector + extended)
-            offset += 8 + data[offset] + data[offset] % 2
+            return
+        table = _path_table(data, order)
+        found = {sector for sector, _, _ in table}
         if found != folders:
             disc.note(f"{name} names {len(found)} folders, the walk finds {len(folders)} or others")
+        tables.append(table)
+    if tables[0] != tables[1]:
+        disc.note(f"the two {what} path tables do not say the same")
+
+
+def _path_table(data: bytes, order: str) -> list[tuple[int, int, bytes]]:
+    """Sector, parent's number and name of every folder in a path table."""
+    table = []
+    offset = 0
+    while offset + 8 < len(data) and data[offset]:
+        extended, sector, parent = struct.unpack_from(f"{order}BIH", data, offset + 1)
+        table.append((sector + extended, parent, data[offset + 8 : offset + 8 + data[offset]]))
+        offset += 8 + data[offset] + data[offset] % 2
+    return table
 
 
 @dataclass(frozen=True, slots=True)

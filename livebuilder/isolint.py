@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from livebuilder.eltorito import BOOT_INFO_BYTES, PLATFORM_BIOS, boot_checksum
-from livebuilder.iso9660 import DESCRIPTORS_SECTOR, SECTOR, Disc, open_disc
+from livebuilder.iso9660 import DESCRIPTORS_SECTOR, SECTOR, Disc, IsoError, open_disc
 from livebuilder.isoplan import BOOT_CATALOG, ISOLINUX_BIN, IsoPlan
 from livebuilder.isoreport import BootImage, IsoFile, IsoReport
 from livebuilder.sizes import MIB
@@ -136,17 +136,18 @@ def _against_plan(report: IsoReport, plan: IsoPlan) -> Iterator[Finding]:
         ("the loaded sectors", tuple(image.load_sectors for image in report.boot_images), (LOAD_SECTORS,)),
         ("the disk id", report.hybrid.disk_id if report.hybrid else None, plan.disk_id),
         ("the boot sector's code", report.hybrid.code if report.hybrid else None, "isohybrid"),
-        ("the Joliet files", _places(report.joliet_files), _places(report.files)),
         # Partitions of whole cylinders, 64 heads of 32 sectors: what isohybrid pads a disc to.
         ("bytes behind the last whole cylinder", report.size_bytes % MIB, 0),
     )
     for what, found, wanted in facts:
         if found != wanted:
             yield _error(f"{what}: {found!r} is on the disc, {wanted!r} was to be there")
+    for path in sorted({path for path, _, _ in _places(report.files) ^ _places(report.joliet_files)}):
+        yield _error(f"/{path} is not the same file under its Joliet name")
 
 
-def _places(files: tuple[IsoFile, ...]) -> tuple[tuple[str, int, int], ...]:
-    return tuple((file.path, file.sector if file.size_bytes else 0, file.size_bytes) for file in files)
+def _places(files: tuple[IsoFile, ...]) -> set[tuple[str, int, int]]:
+    return {(file.path, file.sector if file.size_bytes else 0, file.size_bytes) for file in files}
 
 
 def _bytes(report: IsoReport, plan: IsoPlan) -> Iterator[Finding]:
@@ -162,7 +163,13 @@ def _bytes(report: IsoReport, plan: IsoPlan) -> Iterator[Finding]:
                 content = Content.from_bytes(with_boot_info(content.read(), sector=file.sector))
             if file.size_bytes != content.size:
                 yield _error(f"/{path} has {file.size_bytes} bytes on the disc, {content.size} in the plan")
-            elif not _same_bytes(disc, file, content):
+                continue
+            try:
+                same = _same_bytes(disc, file, content)
+            except IsoError as error:
+                yield _error(error.message)
+                continue
+            if not same:
                 yield _error(f"the bytes of /{path} on the disc are not those of the plan")
 
 

@@ -1,5 +1,6 @@
 """Discs to test with: small ones of ours, and ones that are wrong in one chosen place."""
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,3 +70,27 @@ class SmallIso:
 def both(number: int) -> bytes:
     """A number in both byte orders, as ISO 9660 writes it."""
     return number.to_bytes(4, "little") + number.to_bytes(4, "big")
+
+
+def structurally_mutated(data: bytes, seed: int) -> bytes:
+    """A disc with one to thirty of the bytes that hold it together changed, or cut short."""
+    rng = random.Random(seed)
+    used = [sector for sector in range(16, 32) if data[sector * SECTOR : (sector + 1) * SECTOR].strip(b"\0")]
+    broken = bytearray(data)
+    for _ in range(rng.choice((1, 2, 5, 30))):
+        sector = rng.choice(used) * SECTOR
+        # Most sectors begin with what they hold, and are empty behind it.
+        at = sector + rng.randrange(len(data[sector : sector + SECTOR].rstrip(b"\0")) or 1)
+        match rng.randrange(5):
+            case 0:
+                broken[at] ^= 1 << rng.randrange(8)
+            case 1:
+                broken[at] = rng.randrange(256)
+            case 2:
+                broken[at : at + 4] = rng.choice((b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f", rng.randbytes(4)))
+            case 3:
+                broken[at : at + 8] = both(rng.choice((0, 1, 16, 24, 1 << 31, (1 << 32) - 1, rng.randrange(600))))
+            case 4:
+                size, source = rng.randrange(SECTOR), rng.choice(used) * SECTOR
+                broken[at : at + size] = data[source : source + size]
+    return bytes(broken[: rng.randrange(len(broken))] if seed % 10 == 0 else broken[: len(data)])
