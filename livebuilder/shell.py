@@ -454,7 +454,9 @@ class _Parser:
         if character == "\\":
             escaped = self.text[self.at + 1 : self.at + 2]
             self.at += 2
-            return "" if escaped == "\n" else escaped if not quote or escaped in '"\\$`' else f"\\{escaped}"
+            if escaped == "\n":
+                return ""
+            return escaped if not quote or escaped in '"\\$`' else f"\\{escaped}"
         if character == "$":
             return self._read_dollar(quote=quote)
         if character == "`":
