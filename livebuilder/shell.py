@@ -445,7 +445,7 @@ class _Parser:
         return Word("".join(pieces), self.text[start : self.at])
 
     def _read_piece(self, *, quote: str = "") -> str:
-        """Some plain characters, one quoted string or one expansion, and what it adds to the text of the word around it."""
+        """Plain characters, one quoted string or one expansion, and what it adds to the text of its word."""
         plain = (_PLAIN_IN_QUOTES if quote else _PLAIN).match(self.text, self.at)
         if plain:
             self.at = plain.end()
