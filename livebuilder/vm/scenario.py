@@ -169,7 +169,7 @@ def _boot(guest: Guest, *, name: str, logs: Path, accelerator: str, setting: Set
             session.type_line("poweroff")
             facts["qemu_status"] = session.wait_for_end(timeout_seconds=POWEROFF_SECONDS)
         except GuestError as error:
-            facts["problems"] = (error.message.splitlines()[0],)
+            facts["problems"] = (error.what,)
             facts["last_lines"] = session.last_lines()
         return BootFacts(name=name, stick=bool(guest.sticks), log=log, seconds=round(session.seconds, 2), **facts)
 

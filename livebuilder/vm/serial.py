@@ -18,10 +18,11 @@ _LAST_LINES = 15
 
 
 class GuestError(LivebuilderError):
-    """The guest did not do what was waited for; `log` is the file with all it said."""
+    """The guest did not do what was waited for, in one line `what`; `log` is the file with all it said."""
 
-    def __init__(self, message: str, *, log: Path) -> None:
-        super().__init__(message, hint=f"less {log}   # all the guest said")
+    def __init__(self, what: str, shown: str, *, log: Path) -> None:
+        super().__init__(f"{what}; {shown}", hint=f"less {log}   # all the guest said")
+        self.what = what
         self.log = log
 
 
@@ -100,7 +101,7 @@ class SerialLine:
         """Why the line is closed, for a message."""
         return "the line was closed"
 
-    def failure(self, message: str) -> GuestError:
-        """The error that says `message` and shows the last lines."""
+    def failure(self, what: str) -> GuestError:
+        """The error that says `what` went wrong and shows the last lines."""
         lines = self.last_lines() or ("(it said nothing)",)
-        return GuestError("\n".join([f"{message}; its last lines:", *(f"    {line}" for line in lines)]), log=self.log)
+        return GuestError(what, "\n".join(["its last lines:", *(f"    {line}" for line in lines)]), log=self.log)

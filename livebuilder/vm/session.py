@@ -118,16 +118,15 @@ class Session(SerialLine):
                 raise self.failure(f"{name} is still plugged in after {_QMP_SECONDS:.0f} seconds")
             time.sleep(0.02)
 
-    def _released(self, node: str) -> bool:
-        """Close a block node of ours; False while the device that is going still holds it."""
-        nodes = self.command("query-named-block-nodes", flat=True)
-        assert isinstance(nodes, list)
-        if not any(known["node-name"] == node for known in nodes):
-            return True
-        with suppress(GuestError):
-            self.command("blockdev-del", node_name=node)
-            return True
-        return False
+    def _released(self, image: str) -> bool:
+        """Whether QEMU let go of a stick's file, which it does a little after the device has gone."""
+        nodes, drives = self.command("query-named-block-nodes", flat=True), self.command("query-block")
+        assert isinstance(nodes, list) and isinstance(drives, list)
+        if any(node["node-name"] == image for node in nodes):  # one of `plug`: ours to close
+            with suppress(GuestError):
+                self.command("blockdev-del", node_name=image)
+            return False
+        return all(drive["device"] != image for drive in drives)  # one of the argv: goes by itself
 
     def plugged(self) -> tuple[str, ...]:
         """The names of the sticks that are plugged in."""
@@ -161,7 +160,8 @@ class Session(SerialLine):
                 return match
             if time.monotonic() > deadline:
                 raise GuestError(
-                    f"the screen did not show {pattern!r} within {timeout_seconds:g} seconds, but:\n{text}",
+                    f"the screen did not show {pattern!r} within {timeout_seconds:g} seconds",
+                    f"it shows:\n{text}",
                     log=self.log,
                 )
             self.read(0.1)
@@ -228,7 +228,7 @@ def run_guest(guest: Guest, *, log: Path, accelerator: str) -> Iterator[Session]
 def _short_folder() -> str:
     """A folder for temporary files with a name that leaves room for a socket's."""
     folder = tempfile.gettempdir()
-    return folder if len(os.fsencode(folder)) < _SOCKET_PATH_BYTES // 2 else "/tmp"
+    return folder if len(os.fsencode(folder)) + len("/livebuilder-vm-12345678/serial") <= _SOCKET_PATH_BYTES else "/tmp"
 
 
 def _listener(path: Path) -> socket.socket:
