@@ -23,8 +23,8 @@ class Fact(NamedTuple):
     names: frozenset[str]
 
 
-def facts(tree: RootTree, *, owner: bool = True, folder_times: bool = True) -> dict[str, Fact]:
-    """Everything a tree says but xattrs and sources, less what a tool or user cannot keep."""
+def facts(tree: RootTree, *, owner: bool = True) -> dict[str, Fact]:
+    """Everything a tree says but xattrs and sources; without owners for those who cannot give files away."""
     names: dict[str, set[str]] = {}
     for entry in tree:
         names.setdefault(entry.target if entry.kind is Kind.HARDLINK else entry.path, set()).add(entry.path)
@@ -32,9 +32,8 @@ def facts(tree: RootTree, *, owner: bool = True, folder_times: bool = True) -> d
     for entry in tree:
         it = tree[entry.target] if entry.kind is Kind.HARDLINK else entry
         target = it.target if it.kind is Kind.SYMLINK else ""
-        mtime = it.mtime if folder_times or it.kind is not Kind.DIRECTORY else 0
         found[entry.path] = Fact(
-            it.kind, it.mode, (it.uid, it.gid) if owner else (0, 0), mtime, it.content.read(), target, it.device,
+            it.kind, it.mode, (it.uid, it.gid) if owner else (0, 0), it.mtime, it.content.read(), target, it.device,
             frozenset(names[it.path]),
         )  # fmt: skip
     return found
