@@ -63,7 +63,8 @@ from livebuilder.tree import Content, Kind, RootTree, device, directory
 _OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
-_FEATURE_EXTROOT = "extroot"
+# In every image: what the storage step needs, and keyboards, which a USB host driver takes away from the BIOS.
+_FEATURES_ALWAYS = (_FEATURE_BASE, "extroot", "console")
 _FILE_SYSTEM_FEATURES = ("f2fs", "btrfs")
 
 
@@ -236,7 +237,7 @@ def _gather(request: BuildRequest) -> Sources:
 
 
 def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:
-    features = (_FEATURE_BASE, _FEATURE_EXTROOT, *profile.modules.features)
+    features = dict.fromkeys((*_FEATURES_ALWAYS, *profile.modules.features))
     chosen = dict.fromkeys(path for feature in features for path in index.expand(feature))
     chosen |= dict.fromkeys(index.closure(profile.modules.extra))
     return tuple(chosen)
@@ -328,7 +329,7 @@ def _lint(early: Sequence[RootTree], root: RootTree, generated: RootTree, index:
     busybox = applets_of(image["bin/busybox"].content.read())
     initramfs = place_of(image, name="initramfs", applets=busybox)
     in_root = place_of(root, name="root", applets=frozenset())
-    findings = lint_image(texts_of(image, image), place=initramfs, modules=modules)
+    findings = lint_image(texts_of(image, image), place=initramfs, modules=modules, other_root=in_root)
     findings += lint_image(texts_of(generated, root), place=in_root, modules=modules)
     if findings:
         raise LivebuilderError("the image lacks what its scripts name:\n" + "\n".join(f"  {f}" for f in findings))

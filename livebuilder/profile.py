@@ -127,9 +127,7 @@ class RootSection(_Section):
 class ModulesSection(_Section):
     """Which drivers travel."""
 
-    features: tuple[ModuleWord, ...] = Field(
-        default=("cdrom", "usb-storage", "nic", "console", "f2fs", "btrfs"), strict=False
-    )
+    features: tuple[ModuleWord, ...] = Field(default=("cdrom", "usb-storage", "nic", "f2fs", "btrfs"), strict=False)
     extra: tuple[ModuleWord, ...] = Field(default=(), strict=False)
 
 
