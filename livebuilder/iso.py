@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from livebuilder.errors import LivebuilderError
 from livebuilder.iso9660 import IsoError
 from livebuilder.isolint import LOAD_SECTORS, lint_iso
 from livebuilder.isoplan import BOOT_CATALOG, ISOLINUX_BIN, IsoPlan
@@ -98,9 +99,16 @@ def _iso_path(name: str) -> str:
 
 def _stream(content: Content) -> BinaryIO:
     # pycdlib reads a file from its beginning; a part of one has to be in memory.
-    if content.path is not None and content.offset == 0:
-        return content.path.open("rb")
-    return io.BytesIO(content.read())
+    if content.path is None or content.offset:
+        return io.BytesIO(content.read())
+    try:
+        stream = content.path.open("rb")
+    except OSError as error:
+        raise LivebuilderError(f"{content.path} cannot be read: {error.strerror}") from error
+    if os.fstat(stream.fileno()).st_size < content.size:
+        stream.close()
+        raise LivebuilderError(f"{content.path} changed while it was being read", hint="run the same command again")
+    return stream
 
 
 def _set_times(draft: Path, epoch: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from livebuilder import iso9660
+from livebuilder.iso import write_iso
 from livebuilder.iso9660 import (
     SECTOR,
     Disc,
@@ -191,6 +192,22 @@ def test_a_chain_of_continuation_areas_ends(iso: SmallIso, tmp_path: Path) -> No
     problems, records = read(iso.broken(tmp_path, (at, field)))
     assert any("a chain of continuation areas without an end" in problem for problem in problems)
     assert "boot/initramfs" in {found.path for found in records}
+
+
+def test_a_file_in_several_extents(tmp_path: Path) -> None:
+    """What a writer does with 4 GiB and more: records of one name, all but the last marked. Made of two files."""
+    write_iso(small_plan(files={"aaaa": b"a" * SECTOR, "bbbb": b"b" * 100}), tmp_path / "x.iso")
+    data = bytearray((tmp_path / "x.iso").read_bytes())
+    data[data.index(b"AAAA.;1") - 33 + 25] |= 0x80
+    for name in (b"BBBB.;1", b"bbbb"):
+        place = data.index(name)
+        data[place : place + 4] = name[:4].replace(b"B", b"A").replace(b"b", b"a")
+    (tmp_path / "x.iso").write_bytes(data)
+    _, records = read(tmp_path / "x.iso")
+    assert [(record.path, record.size_bytes) for record in records if "a" * 4 in record.path] == [
+        ("aaaa", SECTOR + 100)
+    ]
+    assert "bbbb" not in {record.path for record in records}
 
 
 def test_names_cannot_command_a_terminal(iso: SmallIso, tmp_path: Path) -> None:
