@@ -142,7 +142,7 @@ def parse_deb822_sources(text: str) -> Iterator[Suite]:
 def _suite(uri: str, name: str, components: Sequence[str], signed_by: str, options: Mapping[str, str]) -> Suite:
     # A key written into the source, or a bare fingerprint, does not say whose it is: Debian's keyrings will tell.
     keyrings = () if "BEGIN PGP" in signed_by else tuple(word for word in signed_by.split() if word.startswith("/"))
-    kept = tuple(sorted((key, value) for key, value in options.items() if key in _KEPT_OPTIONS))
+    kept = tuple(sorted((key, " ".join(value.split())) for key, value in options.items() if key in _KEPT_OPTIONS))
     return Suite(uri, name, tuple(components), keyrings, kept)
 
 
@@ -275,7 +275,7 @@ class PrivateApt:
 
     def _update(self, suite: Suite) -> str:
         """Run apt-get update for one suite; returns why it failed, or nothing."""
-        done = run([*self._command("apt-get", [suite]), "update"], check=False)
+        done = run([*self.command("apt-get", [suite]), "update"], check=False)
         if done.returncode == 0:
             return ""
         lines = done.stderr.splitlines()
@@ -285,7 +285,7 @@ class PrivateApt:
     def _lists(self, suite: Suite) -> SuiteState:
         """What the signed Release of a suite says; nothing when we have no lists of it."""
         fields = "$(FILENAME)\t$(TRUSTED)\t$(ORIGIN)"
-        done = run([*self._command("apt-get", [suite]), "indextargets", "--format", fields], check=False)
+        done = run([*self.command("apt-get", [suite]), "indextargets", "--format", fields], check=False)
         for line in done.stdout.splitlines():
             file, trusted, origin = line.split("\t")
             release = _release_of(Path(file))
@@ -322,7 +322,8 @@ class PrivateApt:
                     return match[1] if match else "unknown"
         return ""
 
-    def _command(self, program: str, suites: Sequence[Suite]) -> list[str | os.PathLike[str]]:
+    def command(self, program: str, suites: Sequence[Suite]) -> list[str | os.PathLike[str]]:
+        """The words that start one of apt's programs on these suites alone."""
         if len(suites) == 1:
             sources = self._source(suites[0])
         else:
@@ -345,14 +346,16 @@ class PrivateApt:
 
     def reachable_names(self, names: Sequence[str]) -> list[str]:
         """Every real package that `names` depend on, near or far, they themselves included."""
-        argv = self._command("apt-cache", self.usable_suites())
+        argv = self.command("apt-cache", self.usable_suites())
         without = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
         done = run([*argv, "depends", "--recurse", *without, *names], check=False)
         return sorted({line.strip() for line in done.stdout.splitlines() if re.fullmatch(r"[a-z0-9][\w.+-]*", line)})
 
     def candidates(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The index entries of the versions apt would install; names it does not know are left out."""
-        argv = self._command("apt-cache", self.usable_suites())
+        if not names:
+            return {}
+        argv = self.command("apt-cache", self.usable_suites())
         done = run([*argv, "show", "--no-all-versions", *names], check=False)
         asked = set(names)
         return {entry["Package"]: entry for entry in parse_paragraphs(done.stdout) if entry.get("Package") in asked}
@@ -360,12 +363,12 @@ class PrivateApt:
     def all_names(self, prefix: str = "") -> list[str]:
         """The names of all packages, real and virtual, that begin with `prefix`."""
         return run(
-            [*self._command("apt-cache", self.usable_suites()), "pkgnames", *filter(None, [prefix])]
+            [*self.command("apt-cache", self.usable_suites()), "pkgnames", *filter(None, [prefix])]
         ).stdout.split()
 
     def providers(self, name: str) -> list[str]:
         """The real packages that provide a virtual one."""
-        done = run([*self._command("apt-cache", self.usable_suites()), "showpkg", name], check=False)
+        done = run([*self.command("apt-cache", self.usable_suites()), "showpkg", name], check=False)
         _, _, listed = done.stdout.partition("Reverse Provides:")
         return sorted({line.split()[0] for line in listed.splitlines() if line.strip()})
 
@@ -373,7 +376,7 @@ class PrivateApt:
         """Fetch these packages in these versions, verified by apt against the signed lists, into a folder."""
         wanted = [f"{name}={version}" for name, version in sorted(versions.items())]
         try:
-            run([*self._command("apt-get", self.usable_suites()), "download", *wanted], cwd=into)
+            run([*self.command("apt-get", self.usable_suites()), "download", *wanted], cwd=into)
         except CommandError as error:
             lines = [line[2:] for line in error.stderr.splitlines() if line.startswith("E:")]
             raise LivebuilderError(

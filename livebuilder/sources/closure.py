@@ -317,10 +317,9 @@ def next_candidates(library: str, unread: Sequence[str], index: Mapping[str, Rel
 
 def library_package_names(library: str) -> set[str]:
     """What Debian calls the package of a library (Debian policy 8.1): libext2fs.so.2 is in libext2fs2."""
-    match = re.fullmatch(r"(.+?)(?:-([0-9.]+))?\.so(?:\.([0-9.]+))?", library)
-    if match is None:
+    versioned = re.fullmatch(r"([^/]+)\.so\.([0-9.]+)", library) or re.fullmatch(r"([^/]+)-([0-9.]+)\.so", library)
+    if versioned is None:
         return set()
-    base = match[1].lower().replace("_", "-")
-    version = match[3] or match[2] or ""
-    separators = ("-",) if base[-1].isdigit() else ("", "-")
-    return {f"{base}{separator}{version}{suffix}" for separator in separators for suffix in ("", "t64")}
+    base = versioned[1].lower().replace("_", "-")
+    name = base + ("-" if base[-1].isdigit() else "") + versioned[2]
+    return {name, f"{base}-{versioned[2]}", f"{name}t64"}

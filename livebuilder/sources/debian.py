@@ -142,7 +142,7 @@ class DebianArchive:
         with self._explained():
             asked = tuple(sorted({*packages, BUSYBOX}))
             resolution, unpacked = self._resolved("root", asked, lambda: self._resolve_root(asked))
-            warnings = self._apt.problems() + resolution.warnings
+            warnings = self.apt.problems() + resolution.warnings
             return DebianRoot(_tree_of(resolution, unpacked), resolution.packages, warnings)
 
     def kernel(self, flavour: str = "686") -> DebianKernel:
@@ -151,7 +151,7 @@ class DebianArchive:
             resolution, unpacked = self._resolved("kernel", (flavour,), lambda: self._resolve_kernel(flavour))
             (package,) = resolution.packages
             kernel = self._kernel_of(package, unpacked[package.name])
-            return DebianKernel(kernel, resolution.packages, self._apt.problems())
+            return DebianKernel(kernel, resolution.packages, self.apt.problems())
 
     def busybox(self) -> DebianBusybox:
         """The static busybox."""
@@ -174,7 +174,7 @@ class DebianArchive:
             ) from error
 
     @cached_property
-    def _apt(self) -> PrivateApt:
+    def apt(self) -> PrivateApt:
         """The private apt, its lists as new as they should be."""
         self.cache.find("apt", self.architecture)  # in use, so not to be pruned
         folder = self.cache.folder("apt") / self.architecture
@@ -201,7 +201,7 @@ class DebianArchive:
         self, what: str, asked: tuple[str, ...], resolve: Callable[[], Resolution]
     ) -> tuple[Resolution, dict[str, UnpackedDeb]]:
         """The resolution of a request and its packages unpacked: from the cache, or found now."""
-        key = hashlib.sha256(repr((what, asked, self._apt.fingerprint, _rules())).encode()).hexdigest()
+        key = hashlib.sha256(repr((what, asked, self.apt.fingerprint, _rules())).encode()).hexdigest()
         kept = self.cache.find("debian", key)
         if kept is not None:
             resolution = Resolution.from_json(kept.read_bytes())
@@ -209,8 +209,8 @@ class DebianArchive:
             whole = {name: deb for name, deb in unpacked.items() if deb is not None}
             if len(whole) == len(unpacked):
                 return resolution, whole
-        self._apt.require()
-        with self._apt.lock():
+        self.apt.require()
+        with self.apt.lock():
             resolution = resolve()
             unpacked_now = self._unpacked(resolution.packages)
         with self.cache.place("debian", key) as draft:
@@ -258,7 +258,7 @@ class DebianArchive:
             tempfile.TemporaryDirectory(prefix=".new-", dir=self.cache.folder("debs")) as workspace,
         ):
             missing = {one.sha256: one for one in packages}
-            for deb in self._apt.download({one.name: one.version for one in packages}, into=Path(workspace)):
+            for deb in self.apt.download({one.name: one.version for one in packages}, into=Path(workspace)):
                 sha256 = _sha256(deb)
                 if missing.pop(sha256, None) is not None:
                     with self.cache.place("debs", sha256) as draft:
@@ -279,7 +279,7 @@ class DebianArchive:
                         f"{name!r} cannot be the name of a Debian package",
                         hint="names have two or more lower-case letters, digits, + - .",
                     )
-            index = self._apt.candidates(self._apt.reachable_names(asked))
+            index = self.apt.candidates(self.apt.reachable_names(asked))
             self._refuse_unknown([name for name in asked if name not in index])
             read: dict[str, PackageFiles] = {}
             unpacked: dict[str, UnpackedDeb] = {}
@@ -294,7 +294,7 @@ class DebianArchive:
                 new = self._unpacked(package_of(index[name]) for name in closure.wanted)
                 unpacked |= new
                 read |= {name: package_files(name, deb) for name, deb in new.items()}
-                more = {} if new else self._apt.candidates(_guesses(closure, index))
+                more = {} if new else self.apt.candidates(_guesses(closure, index))
                 index |= more
                 if not new and not more:
                     break
@@ -307,15 +307,15 @@ class DebianArchive:
         return _finished(closure, index, unpacked, asked)
 
     def _resolve_busybox(self) -> Resolution:
-        found = self._apt.candidates([BUSYBOX])
+        found = self.apt.candidates([BUSYBOX])
         self._refuse_unknown([BUSYBOX][len(found) :])
         return Resolution((package_of(found[BUSYBOX]),))
 
     def _resolve_kernel(self, flavour: str) -> Resolution:
         name = f"linux-image-{flavour}"
-        entry = self._apt.candidates([name]).get(name)
+        entry = self.apt.candidates([name]).get(name)
         if entry is None:
-            known = [one.removeprefix("linux-image-") for one in self._apt.all_names("linux-image-")]
+            known = [one.removeprefix("linux-image-") for one in self.apt.all_names("linux-image-")]
             flavours = sorted(one for one in known if not one[:1].isdigit() and not one.endswith(("-dbg", "-unsigned")))
             raise LivebuilderError(
                 f"Debian has no {name} for {self.architecture} in {self._suite_names()}",
@@ -328,7 +328,7 @@ class DebianArchive:
             (one for group in relations_of(entry).depends for one in group if one.startswith("linux-image-")), name
         )
         if real != name:
-            found = self._apt.candidates([real])
+            found = self.apt.candidates([real])
             self._refuse_unknown([] if real in found else [real])
             entry = found[real]
         return Resolution((package_of(entry),))
@@ -341,8 +341,8 @@ class DebianArchive:
 
         hints = []
         for name in names:
-            providers = self._apt.providers(name)
-            near = difflib.get_close_matches(name, self._apt.all_names(name[:2]), n=1)
+            providers = self.apt.providers(name)
+            near = difflib.get_close_matches(name, self.apt.all_names(name[:2]), n=1)
             if providers:
                 hints.append(f"{name} is provided by {', '.join(providers[:5])}")
             elif near:
@@ -353,7 +353,7 @@ class DebianArchive:
         )
 
     def _suite_names(self) -> str:
-        return ", ".join(dict.fromkeys(suite.name for suite in self._apt.usable_suites()))
+        return ", ".join(dict.fromkeys(suite.name for suite in self.apt.usable_suites()))
 
     def _kernel_of(self, package: DebianPackage, deb: UnpackedDeb) -> Kernel:
         boot = {entry.path: entry.content for entry in deb.entries(below="boot/")}
