@@ -74,7 +74,7 @@ class Content:
             return
         assert self.path is not None
         try:
-            with self.path.open("rb") as stream:
+            with self.path.open("rb", buffering=0) as stream:
                 stream.seek(self.offset)
                 left = self.size
                 while left:

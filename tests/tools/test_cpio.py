@@ -1,5 +1,6 @@
 """Our newc archives read and unpacked by tools that are not ours, and theirs read by us."""
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -95,11 +96,9 @@ def test_archives_of_gnu_cpio_and_bsdtar_are_read_as_they_are_meant(tree: RootTr
         root = Path(name) / "root"
         root.mkdir()
         write_tree(tree, root)
-        names = b"".join(entry.path.encode("utf-8", "surrogateescape") + b"\0" for entry in tree)
+        names = b"".join(os.fsencode(entry.path) + b"\0" for entry in tree)
         expected = facts(root_tree_from_directory(root))
-        for argv in (
-            ["cpio", "-o", "-0", "-H", "newc", "--quiet"],
-            ["bsdtar", "-c", "-n", "--null", "-T", "-", "--format=newc", "-f", "-"],
-        ):
-            made = run(argv, input_bytes=names, cwd=root).stdout_bytes
-            assert facts(read_archive(made)[0]) == expected
+        by_cpio = run(["cpio", "-o", "-0", "-H", "newc", "--quiet"], input_bytes=names, cwd=root).stdout_bytes
+        assert facts(read_archive(by_cpio)[0]) == expected
+        by_bsdtar = run(["bsdtar", "-c", "--format=newc", "-f", "-", "-C", root, "."]).stdout_bytes
+        assert facts(read_archive(by_bsdtar)[0]) == expected
