@@ -1,0 +1,26 @@
+"""Fixtures every room of tests may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.builds import BuiltImage, run_command, shared_folder
+from tests.support.strict import pytest_sessionfinish
+
+__all__ = ["pytest_sessionfinish"]
+
+
+@pytest.fixture(scope="session")
+def default_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
+    """The router of the built-in profile, built once for all tests by the command; nobody writes into its folder.
+
+    Debian's packages come from the user's cache, and get there from the network when they are not in it.
+    """
+
+    def build(folder: Path) -> None:
+        outcome = run_command("build", "--output", folder, timeout_seconds=900)
+        assert outcome.status == 0, outcome.stderr
+
+    return BuiltImage(shared_folder(tmp_path_factory, "default-image", build))

@@ -1,0 +1,173 @@
+"""Builds to test with: the command as its user runs it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from livebuilder.cli import main
+
+# Beside the interpreter that runs the tests: the command users start.
+COMMAND = Path(sys.executable).with_name("livebuilder")
+OUTPUTS = ("initramfs", "manifest.json", "router.iso", "sha256sums", "vmlinuz")
+# Nothing listens at the discard service's port: whoever wants the network gets an error at once.
+NO_NETWORK = {
+    f"{scheme}_proxy": "http://127.0.0.1:9/" for scheme in ("http", "https", "HTTP", "HTTPS", "all", "ALL")
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The standard output, which is one JSON text and nothing else."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """A folder that a build wrote."""
+
+    folder: Path
+
+    @property
+    def iso(self) -> Path:
+        """The one disc in the folder."""
+        (path,) = self.folder.glob("*.iso")
+        return path
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "vmlinuz"
+
+    @property
+    def initramfs(self) -> Path:
+        return self.folder / "initramfs"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.folder / "manifest.json").read_text())  # type: ignore[no-any-return]
+
+
+def start(
+    *words: str | Path, command: Path = COMMAND, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    umask: int = -1, prepare: Callable[[], None] | None = None,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """Start the command in a process of its own; `env` is added to ours, `prepare` runs in the child first."""
+    return subprocess.Popen(
+        [command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **(env or {})}, cwd=cwd, umask=umask, preexec_fn=prepare,
+    )  # fmt: skip
+
+
+def run_command(*words: str | Path, timeout_seconds: float = 180, **how: Any) -> Outcome:
+    """Run the command in a process of its own, to its end."""
+    with start(*words, **how) as child:
+        try:
+            stdout, stderr = child.communicate(timeout=timeout_seconds)
+        except BaseException:
+            child.kill()
+            raise
+    return Outcome(child.returncode, stdout, stderr)
+
+
+def run_main(*words: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
+    """Run the command in this process, by the function its program starts with; `env` is added to ours."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    status: object = None
+    terminate = signal.getsignal(signal.SIGTERM)
+    with (
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        mock.patch.object(sys, "argv", ["livebuilder", *map(os.fspath, words)]),
+        mock.patch.dict(os.environ, env or {}),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        finally:
+            signal.signal(signal.SIGTERM, terminate)
+    assert status is None or isinstance(status, int), status
+    return Outcome(status or 0, stdout.getvalue(), stderr.getvalue())
+
+
+def assert_refused(outcome: Outcome, *words: str, status: int = 1) -> None:
+    """The command ended with an error a person can act on, that says all of `words`, and nothing else."""
+    assert outcome.status == status, outcome
+    assert outcome.stdout == ""
+    assert "Traceback" not in outcome.stderr
+    for word in words:
+        assert word in outcome.stderr
+    if status == 1:
+        assert "error: " in outcome.stderr and "\n  try: " in outcome.stderr, outcome.stderr
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file in the folder, by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def snapshot(*folders: Path) -> dict[str, tuple[int, int, int, str]]:
+    """Everything below the folders: mode, owner, time of change and what is in it. Folders that are not there: none."""
+    found = {}
+    for folder in folders:
+        for path in (folder, *sorted(folder.rglob("*"))) if folder.exists() else ():
+            facts = path.lstat()
+            data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            found[str(path)] = (facts.st_mode, facts.st_uid, facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
+    return found
+
+
+def private_cache(folder: Path, shared: Path, *, without: tuple[str, ...] = ("pieces",)) -> dict[str, str]:
+    """The environment of a cache of its own in `folder`, that takes all but `without` from the `shared` one."""
+    home = folder / "livebuilder"
+    home.mkdir(parents=True)
+    for kind in sorted(shared.iterdir()):
+        if kind.name not in without:
+            (home / kind.name).symlink_to(kind)
+    return {"XDG_CACHE_HOME": str(folder)}
+
+
+def shared_folder(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], object]) -> Path:
+    """A folder that `fill` makes once in a run of tests, however many processes share the run."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / name
+    with _locked(base / f"{name}.lock"):
+        if not folder.exists():
+            draft = base / f"{name}.new"
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            fill(draft)
+            draft.rename(folder)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
