@@ -22,7 +22,7 @@ LEFT_OUT = (
 LEFT_OUT_GLOBS = (
     "usr/lib/*.a", "usr/lib/*.la", "usr/lib/*/pkgconfig/*",
     # e2scrub checks file systems on LVM under systemd, with bash
-    "sbin/e2scrub*", "usr/sbin/e2scrub*", "usr/lib/*/e2fsprogs/e2scrub*", "etc/e2scrub.conf", "*/96-e2scrub.rules",
+    "sbin/e2scrub*", "usr/sbin/e2scrub*", "usr/lib*/e2fsprogs/e2scrub*", "etc/e2scrub.conf", "*/96-e2scrub.rules",
 )  # fmt: skip
 
 
