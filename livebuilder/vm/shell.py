@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from livebuilder.vm.serial import GuestError, SerialLine
 
 CONSOLE_QUESTION = "Please press Enter to activate this console"
+# At the end of all that was said; busybox' ash then asks the terminal where its cursor is.
+_PROMPT = r"[#$] (?:\x1b\[6n)?\Z"
+PROMPT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,11 @@ def activate_console(line: SerialLine, *, timeout_seconds: float) -> GuestShell:
     shell = GuestShell(line)
     while True:
         line.type_line()
+        with suppress(GuestError):  # a login throws away what is typed before its shell asks for it
+            line.wait_for(_PROMPT, timeout_seconds=PROMPT_SECONDS)
         try:
             # The kernel's messages go on into the log, but no longer into what we read.
-            shell.run("dmesg -n 1", timeout_seconds=5, attempts=1)
+            shell.run("dmesg -n 1", timeout_seconds=PROMPT_SECONDS, attempts=1)
         except GuestError:
             if time.monotonic() > deadline:
                 raise

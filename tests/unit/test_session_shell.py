@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import livebuilder.vm.shell
 from livebuilder.vm.serial import GuestError, SerialLine
 from livebuilder.vm.shell import Answer, GuestShell, activate_console
 
@@ -116,8 +117,11 @@ def test_the_console_is_activated_with_enter(start: StartShell, tmp_path: Path) 
     assert (tmp_path / "asked").read_text() == "-n 1\n"
 
 
-def test_what_is_typed_too_early_is_typed_again(start: StartShell, tmp_path: Path) -> None:
+def test_what_is_typed_too_early_is_typed_again(
+    start: StartShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A login throws away what was typed ahead: here the first two lines."""
+    monkeypatch.setattr(livebuilder.vm.shell, "PROMPT_SECONDS", 0.5)
     tool(tmp_path, "console", CONSOLE.replace("exec", "read -r lost\nexec"))
     shell = activate_console(start("console"), timeout_seconds=30)
     assert shell.run("echo here") == Answer(0, "here\n")

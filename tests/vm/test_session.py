@@ -278,18 +278,18 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("way", ["forgotten", "SIGINT", "SIGTERM", "SIGKILL"])
-def test_qemu_does_not_outlive_us(image: Path, way: str) -> None:
+def test_qemu_does_not_outlive_us(image: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = image.parent / "pid"
     argv = [sys.executable, "-c", textwrap.dedent(PROGRAM), image, told, way]
-    with (image.parent / "said").open("w+b") as said:
+    # Who is killed outright leaves its temporary folder behind: let that be in one of ours.
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder, (image.parent / "said").open("w+b") as said:
+        monkeypatch.setenv("TMPDIR", folder)
         ours = spawn(argv, stdout=said, stderr=said)
-        assert eventually(lambda: told.exists() and told.read_text().endswith("\n")), (
-            image.parent / "said"
-        ).read_text()
+        assert eventually(lambda: told.exists() and told.read_text().endswith("\n")), Path(said.name).read_text()
         if way != "forgotten":
             os.kill(ours.pid, getattr(signal, way))
         assert wait(ours, timeout_seconds=SECONDS) is not None
-    assert eventually(lambda: not is_alive(int(told.read_text())))
+        assert eventually(lambda: not is_alive(int(told.read_text())))
 
 
 # -- the accelerator -------------------------------------------------------------------------------------
