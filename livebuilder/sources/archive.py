@@ -129,27 +129,28 @@ def _decompress(reader: _Reader, draft: Path, *, archive: Path) -> None:
     packed_bytes = archive.stat().st_size
     limit = min(_PLAIN_LIMIT_BYTES, max(_PLAIN_ALWAYS_BYTES, _PLAIN_RATIO * packed_bytes))
     total = 0
-    with draft.open("wb") as out:
-        while True:
-            try:
-                piece = reader.read(MIB)
-            except _DECODER_ERRORS as error:
-                raise LivebuilderError(f"unpacking {archive}: it is damaged or cut short ({error})") from error
-            if not piece:
-                return
-            total += len(piece)
-            if total > limit:
-                raise LivebuilderError(
-                    f"{archive} has {render_size(packed_bytes)} and unpacks to more than {render_size(limit)}",
-                    hint="if it is sound, unpack it yourself and give the tar",
-                )
-            try:
+    try:
+        with draft.open("wb") as out:
+            while piece := _next_piece(reader, archive=archive):
+                total += len(piece)
+                if total > limit:
+                    raise LivebuilderError(
+                        f"{archive} has {render_size(packed_bytes)} and unpacks to more than {render_size(limit)}",
+                        hint="if it is sound, unpack it yourself and give the tar",
+                    )
                 out.write(piece)
-            except OSError as error:
-                raise LivebuilderError(
-                    f"unpacking {archive} into {draft.parent.parent}: {error.strerror}",
-                    hint="make room there, or set XDG_CACHE_HOME to a folder that has some",
-                ) from error
+    except OSError as error:
+        raise LivebuilderError(
+            f"unpacking {archive} into {draft.parent.parent}: {error.strerror}",
+            hint="make room there, or set XDG_CACHE_HOME to a folder that has some",
+        ) from error
+
+
+def _next_piece(reader: _Reader, *, archive: Path) -> bytes:
+    try:
+        return reader.read(MIB)
+    except _DECODER_ERRORS as error:
+        raise LivebuilderError(f"unpacking {archive}: it is damaged or cut short ({error})") from error
 
 
 def _moved(tree: RootTree, old: Path, new: Path) -> RootTree:

@@ -272,9 +272,12 @@ def test_an_archive_that_unpacks_without_end_is_stopped(
     assert read(tmp_path, bomb, name="bomb.tar.xz")["zeros"].content.size == 4 << 20
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size_bytes", [100, 3 << 20])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
     # /dev/full answers every write as a full disk does.
-    packed = gzip.compress(tar_of(member(file("f", os.urandom(3 << 20)))))
+    packed = gzip.compress(tar_of(member(file("f", os.urandom(size_bytes)))))
     real = archive._decompress
     monkeypatch.setattr(archive, "_decompress", lambda reader, draft, **kw: real(reader, _full(draft), **kw))
     with pytest.raises(LivebuilderError, match="No space left on device") as caught:
