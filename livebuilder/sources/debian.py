@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import mmap
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cache as cached
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +29,13 @@ from livebuilder.modules import indexed
 from livebuilder.router import applet_links
 from livebuilder.sizes import render_size
 from livebuilder.sources.apt import PrivateApt
-from livebuilder.sources.closure import Closure, PackageFiles, Relations, library_package_names, plan_closure
+from livebuilder.sources.closure import Closure, PackageFiles, library_package_names, plan_closure
 from livebuilder.sources.deb import UnpackedDeb, find_unpacked, unpack_deb
-from livebuilder.sources.elf import ELF_MAGIC, read_elf
+from livebuilder.sources.package import DebianPackage, Resolution, package_files, package_of, relations_of
 from livebuilder.sources.selection import kept_paths
 from livebuilder.tree import Content, Entry, Kind, RootTree, TreeError, file, symlink
+
+__all__ = ["BUSYBOX", "DebianArchive", "DebianBusybox", "DebianKernel", "DebianPackage", "DebianRoot"]
 
 BUSYBOX = "busybox-static"
 
@@ -44,23 +44,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy 5.6.7
 _BIG_BYTES = 10 * 1024 * 1024  # a package that takes seconds to unpack
 _PROGRAM_FOLDERS = ("bin/", "sbin/", "usr/bin/", "usr/sbin/")
 _INDEX_FILES = ("modules.dep", "modules.softdep", "modules.alias")
-
-
-@dataclass(frozen=True)
-class DebianPackage:
-    """A binary package that was used, and the source it was built from; `built_using` names what is linked into it."""
-
-    name: str
-    version: str
-    architecture: str
-    sha256: str
-    size_bytes: int
-    source: str
-    source_version: str
-    built_using: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}"
 
 
 @dataclass(frozen=True)
@@ -87,29 +70,6 @@ class DebianBusybox:
 
     content: Content
     package: DebianPackage
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """What a request came to: packages, the paths to take of each, links that no package ships."""
-
-    packages: tuple[DebianPackage, ...]
-    paths: Mapping[str, Sequence[str]] = field(default_factory=dict)  # package → paths
-    links: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Resolution:
-        """The inverse of `to_json`."""
-        given = json.loads(data)
-        packages = tuple(
-            DebianPackage(**{**one, "built_using": tuple(one["built_using"])}) for one in given["packages"]
-        )
-        return cls(packages, given["paths"], given["links"], tuple(given["warnings"]))
-
-    def to_json(self) -> bytes:
-        """As it is kept in the cache."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
 
 
 class DebianArchive:
@@ -388,54 +348,6 @@ class DebianArchive:
         for name in _INDEX_FILES:
             modules.add(file(name, Content.from_file(folder / name), source="module index"))
         return modules
-
-
-def package_of(entry: Mapping[str, str]) -> DebianPackage:
-    """The package an index entry describes (deb-control(5) and Debian policy 5.6.1, 7.8)."""
-    source, _, version = entry.get("Source", entry["Package"]).partition(" ")
-    built = [word.strip() for key in ("Built-Using", "Static-Built-Using") for word in entry.get(key, "").split(",")]
-    return DebianPackage(
-        entry["Package"],
-        entry["Version"],
-        entry["Architecture"],
-        entry["SHA256"],
-        int(entry["Size"]),
-        source,
-        version.strip("() ") or entry["Version"],
-        tuple(sorted({word for word in built if word})),
-    )
-
-
-def relations_of(entry: Mapping[str, str]) -> Relations:
-    """What an index entry says a package depends on and provides, without versions (Debian policy 7)."""
-    groups = [group for key in ("Pre-Depends", "Depends") for group in entry.get(key, "").split(",")]
-    return Relations(
-        entry["Package"],
-        tuple(names for group in groups if (names := tuple(filter(None, map(_bare_name, group.split("|")))))),
-        tuple(filter(None, map(_bare_name, entry.get("Provides", "").split(",")))),
-        entry.get("Section", ""),
-    )
-
-
-def _bare_name(relation: str) -> str:
-    match = re.match(r"\s*([a-z0-9][a-z0-9+.-]*)", relation)
-    return match[1] if match else ""
-
-
-def package_files(name: str, deb: UnpackedDeb) -> PackageFiles:
-    """What the closure has to know of an unpacked package."""
-    elf = {}
-    links = {}
-    with deb.spool.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for path, kind, _, _, _, _, size, offset, target, *_ in deb.rows:
-            if kind == "file" and data[offset : offset + len(ELF_MAGIC)] == ELF_MAGIC:
-                facts = read_elf(data[offset : offset + size], source=f"/{path} of {deb.source}")
-                if facts is not None:
-                    elf[path] = facts
-            elif kind in ("symlink", "hardlink"):
-                links[path] = f"/{target}" if kind == "hardlink" else target
-    folders = frozenset(row[0] for row in deb.rows if row[1] == "directory")
-    return PackageFiles(name, frozenset(row[0] for row in deb.rows) - folders, folders, links, elf)
 
 
 def _guesses(closure: Closure, index: Mapping[str, object]) -> list[str]:

@@ -160,7 +160,7 @@ def test_which_files_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_which_suites_are_debian_s(signed_by: tuple[str, ...], keyrings: tuple[str, ...], used: bool) -> None:
-    suite = Suite("http://deb.debian.org/debian", "bookworm", ("main",), signed_by)
+    suite = Suite("http://mirror.example/debian", "bookworm", ("main",), signed_by)
     assert debian_suites([suite], keyrings=keyrings) == ((suite,) if used else ())
 
 
