@@ -10,7 +10,8 @@ from livebuilder.sources.selection import is_left_out, kept_paths
         ("usr/share/man/man8/thing.8.gz", True), ("etc/init.d/thing", True), ("etc/thing.conf", False),
         ("usr/lib/i386-linux-gnu/libz.a", True), ("usr/lib/i386-linux-gnu/libz.so.1", False),
         ("sbin/e2scrub_all", True),
-        ("usr/libexec/e2fsprogs/e2scrub_fail", True), ("sbin/e2fsck", False), ("lib/udev/rules.d/96-e2scrub.rules", True),
+        ("usr/libexec/e2fsprogs/e2scrub_fail", True), ("sbin/e2fsck", False),
+        ("lib/udev/rules.d/96-e2scrub.rules", True),
         ("lib/udev/rules.d/60-block.rules", False), ("bin/busybox", False), ("lib/firmware/a.fw", False),
     ],
 )  # fmt: skip
