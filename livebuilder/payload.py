@@ -90,7 +90,8 @@ def pack_layers(
     layers: Iterable[Layer], root: RootTree, *, compression: Compression, epoch: int, cache: Cache
 ) -> tuple[PackedLayer, ...]:
     """Every layer compressed; pieces known from before are taken from the cache. `epoch`: the latest time kept."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
         started = []
         for layer in layers:
             plain = b"".join(cpio.archive(layer.entries, mtime_limit=epoch, links=root))
@@ -103,6 +104,8 @@ def pack_layers(
             pieces = tuple(data for data, _ in done)
             known = sum(cached for _, cached in done)
             packed.append(PackedLayer(layer.name, pieces, size, digest, len(layer.entries), known))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted build waits for no piece that nobody began
     return tuple(packed)
 
 
