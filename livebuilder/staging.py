@@ -7,11 +7,15 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from livebuilder.errors import LivebuilderError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ELSEWHERE = "choose another folder with -o"
 
 
 @contextmanager
@@ -21,23 +25,38 @@ def staged_folder(target: Path) -> Iterator[Path]:
     If anything fails or is interrupted, `target` is left as it was, and is not made when it was not there.
     Raises `LivebuilderError` when `target` cannot be written or the disk is full.
     """
-    made = _make_folders(target)
-    try:
-        with _explained(target), tempfile.TemporaryDirectory(prefix=".livebuilder-", dir=target) as name:
-            stage = Path(name)
-            yield stage
-            files = sorted(stage.iterdir())
-            for file in files:
-                file.chmod(0o666 & ~_umask())
-                _flush(file)
-            with _uninterrupted():
+    with _uninterrupted() as interruptible:
+        made = _make_folders(target)
+        try:
+            with _explained(target), tempfile.TemporaryDirectory(prefix=".livebuilder-", dir=target) as name:
+                stage = Path(name)
+                with interruptible():
+                    yield stage
+                    files = sorted(stage.iterdir())
+                    for file in files:
+                        file.chmod(0o666 & ~_umask())
+                        _flush(file)
                 for file in files:
                     file.replace(target / file.name)
                 _flush(target)
-    except BaseException:
-        for folder in made:
-            _remove_if_empty(folder)
-        raise
+        except BaseException:
+            for folder in made:
+                _remove_if_empty(folder)
+            raise
+
+
+def verify_writable(target: Path) -> None:
+    """Raises `LivebuilderError` when it is plain from the start that `target` cannot be made or written."""
+    nearest = next((folder for folder in (target, *target.absolute().parents) if os.path.lexists(folder)), target)
+    problem = None
+    if not nearest.is_dir():
+        problem = errno.ENOTDIR
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        problem = errno.EROFS if os.statvfs(nearest).f_flag & os.ST_RDONLY else errno.EACCES
+    if problem:
+        raise LivebuilderError(
+            f"the output folder {target} cannot be written: {nearest}: {os.strerror(problem)}", hint=_ELSEWHERE
+        )
 
 
 @contextmanager
@@ -51,9 +70,7 @@ def _explained(target: Path) -> Iterator[None]:
                 hint=f"df -h {target}",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise LivebuilderError(
-                f"writing to {target} failed: {error.strerror}", hint="choose another folder with -o"
-            ) from error
+            raise LivebuilderError(f"writing to {target} failed: {error.strerror}", hint=_ELSEWHERE) from error
         raise
 
 
@@ -66,7 +83,7 @@ def _make_folders(target: Path) -> list[Path]:
         for folder in missing:
             _remove_if_empty(folder)
         raise LivebuilderError(
-            f"the output folder {target} cannot be made: {error.strerror}", hint="choose another folder with -o"
+            f"the output folder {target} cannot be made: {error.strerror}", hint=_ELSEWHERE
         ) from error
     return missing
 
@@ -94,20 +111,40 @@ def _umask() -> int:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold a Ctrl-C back until the renames are done, so that the set of outputs is of one build."""
+def _uninterrupted() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Hold Ctrl-C and SIGTERM back to the end of the block, but for the parts inside `with interruptible():`.
+
+    So a draft that was begun is always removed, and the set of outputs is of one build, however impatient the user.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield nullcontext  # only the main thread hears signals
         return
     held: list[int] = []
-    before = {
-        number: signal.signal(number, lambda signum, _frame: held.append(signum))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    outside = {number: signal.getsignal(number) for number in _SIGNALS}
+    inside = dict.fromkeys(_SIGNALS, lambda number, _frame: held.append(number))
+
+    @contextmanager
+    def interruptible() -> Iterator[None]:
+        try:
+            _handle(outside)
+            _deliver(held)
+            yield
+        finally:
+            _handle(inside)
+
+    _handle(inside)
     try:
-        yield
+        yield interruptible
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _handle(outside)
+        _deliver(held)
+
+
+def _handle(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _deliver(held: list[int]) -> None:
     if held:
         signal.raise_signal(held[0])
