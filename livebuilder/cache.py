@@ -5,6 +5,7 @@ An item is a file or a folder named `KIND/KEY`; it appears whole or not at all, 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _DAY_SECONDS = 24 * 60 * 60
 
 
@@ -58,7 +60,7 @@ class Cache:
     def place(self, kind: str, key: str) -> Iterator[Path]:
         """A path to write a file or make a folder at; it becomes the item when the block ends without error."""
         folder = self.folder(kind)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as workspace:
+        with self._explained(folder), tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as workspace:
             draft = Path(workspace) / key
             yield draft
             target = folder / key
@@ -68,6 +70,18 @@ class Cache:
                 if not target.is_dir():
                     raise
                 # The same item was placed by another build meanwhile; the same key means the same content.
+
+    @contextmanager
+    def _explained(self, folder: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            raise LivebuilderError(
+                f"the cache folder {folder} cannot be written: {error.strerror}",
+                hint="make room there, or set XDG_CACHE_HOME to a folder you can write",
+            ) from error
 
     def prune(self, *, unused_days: int = 60) -> None:
         """Forget items nobody used for `unused_days`."""
