@@ -51,12 +51,12 @@ from livebuilder.report import (
     package_to_json,
     render_sha256sums,
 )
-from livebuilder.router import router_tree
+from livebuilder.router import router_tree, service_links
 from livebuilder.sizes import render_size
 from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.sources.debian import DebianArchive, DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
-from livebuilder.staging import staged_folder
+from livebuilder.staging import staged_folder, verify_writable
 from livebuilder.tree import Content, Kind, RootTree, device, directory
 
 # On the ISO; /boot/vmlinuz and /boot/initramfs are what isolinux.cfg names.
@@ -171,7 +171,10 @@ def plan_build(request: BuildRequest) -> BuildPlan:
             ("30-generated", generated),
         ]
         if profile.root.files:
-            layers.append(("40-files", _user_files(profile)))
+            files = _user_files(profile)
+            if profile.root.source == "debian":
+                _enable_services(generated, files, epoch=epoch)
+            layers.append(("40-files", files))
         root, split = split_layers(layers)
         root.verify()
         _check_init(root, profile)
@@ -286,6 +289,17 @@ def _user_files(profile: Profile) -> RootTree:
     return tree
 
 
+def _enable_services(generated: RootTree, files: RootTree, *, epoch: int) -> None:
+    """Link the services as they are once `files` lie over the generated tree; its own links give way."""
+    for entry in list(generated):
+        if entry.parent == "etc/rc.d":
+            generated.remove(entry.path)
+    together = RootTree(generated)
+    together.overlay(files)
+    for link in service_links(together):
+        generated.add(replace(link, mtime=epoch))
+
+
 def _check_init(root: RootTree, profile: Profile) -> None:
     entry = root.resolve(profile.root.init)
     if entry is None or entry.kind not in (Kind.FILE, Kind.HARDLINK):
@@ -348,20 +362,22 @@ def run_build(plan: BuildPlan, *, started: float) -> BuildReport:
 
     When the output folder already holds this very build, nothing is written.
     """
+    verify_writable(plan.output)
     with step("Packing the initramfs"):
         initramfs = make_initramfs(
             plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache
         )
     files = _iso_files(plan, initramfs)
     boot_sizes = {name: content.size for name, content in files.items()}
-    manifest = _manifest(plan, initramfs)
+    disc = _iso_plan(plan, files)
+    manifest = _manifest(plan, initramfs, disc)
     known = _known_build(plan, manifest)
     if known is not None:
         return BuildReport(str(plan.output), known, manifest, plan.warnings, time.monotonic() - started, unchanged=True)
     with staged_folder(plan.output) as stage:
         with step(f"Writing {plan.output / plan.iso_name}"):
             iso = stage / plan.iso_name
-            write_iso(_iso_plan(plan, files), iso)
+            write_iso(disc, iso)
             check_budget(iso.stat().st_size, plan.profile.output.max_size, root=plan.root, boot_files=boot_sizes)
         (stage / "vmlinuz").write_bytes(plan.kernel.image.read())
         (stage / "initramfs").write_bytes(initramfs.data)
@@ -401,7 +417,8 @@ def _iso_plan(plan: BuildPlan, files: Mapping[str, Content]) -> IsoPlan:
     return IsoPlan(volume_id=volume_id_for(plan.profile.name), files=files, loader=plan.loader, epoch=plan.epoch)
 
 
-def _manifest(plan: BuildPlan, initramfs: Initramfs) -> dict[str, Any]:
+def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str, Any]:
+    from_debian = plan.profile.kernel.source == "debian"
     return {
         "version": MANIFEST_VERSION,
         "livebuilder": __version__,
@@ -412,7 +429,7 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs) -> dict[str, Any]:
         "source_date_epoch": plan.epoch,
         "kernel": {
             "release": plan.kernel.release,
-            "source": plan.kernel.source,
+            "source": plan.kernel.source if from_debian else Path(plan.kernel.source).name,
             "size": plan.kernel.image.size,
             "sha256": plan.kernel.image.sha256,
         },
@@ -429,6 +446,10 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs) -> dict[str, Any]:
             "image_bytes": plan.image.size_bytes,
             "image_inodes": plan.image.inodes,
         },
+        "disc": [
+            {"path": path, "size": content.size, "sha256": content.sha256}
+            for path, content in sorted(disc.all_files().items())
+        ],
         "packages": [package_to_json(package) for package in plan.packages],
         "warnings": list(plan.warnings),
     }
@@ -441,11 +462,11 @@ def _render_manifest(manifest: Mapping[str, Any]) -> str:
 def _known_build(plan: BuildPlan, manifest: Mapping[str, Any]) -> tuple[OutputFile, ...] | None:
     """The files of the output folder when they are this very build, whole and unharmed."""
     try:
-        if (plan.output / "manifest.json").read_text() != _render_manifest(manifest):
+        if (plan.output / "manifest.json").read_bytes() != _render_manifest(manifest).encode():
             return None
         names = [plan.iso_name, *(name for name in _OUTPUT_NAMES if name != "sha256sums")]
         files = tuple(_output_file(plan.output / name) for name in sorted(names))
-        same = (plan.output / "sha256sums").read_text() == render_sha256sums(files)
+        same = (plan.output / "sha256sums").read_bytes() == render_sha256sums(files).encode()
     except OSError:
         return None
     return files if same else None
