@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -185,7 +187,8 @@ def usb_image(
     from livebuilder.usb.plan import StickIdentity, plan_stick, plan_to_json, render_plan
     from livebuilder.usb.stick import make_stick_image, render_stick
 
-    plan = plan_stick(size_bytes=parse_size(size), fs=fs, label=label, table=table, identity=StickIdentity.random())
+    with _as_usage():
+        plan = plan_stick(size_bytes=parse_size(size), fs=fs, label=label, table=table, identity=StickIdentity.random())
     if dry_run:
         _print(plan_to_json(plan), render_plan(plan), as_json=as_json)
         return
@@ -214,8 +217,11 @@ def vm_run(
     """
     from livebuilder.sizes import parse_size
     from livebuilder.vm.interactive import run_interactively
+    from livebuilder.vm.machine import machine_named
 
-    memory_bytes = parse_size(memory) if memory else None
+    with _as_usage():
+        machine_named(machine)
+        memory_bytes = parse_size(memory) if memory else None
     raise typer.Exit(
         run_interactively(iso, sticks=usb or [], machine=machine, memory_bytes=memory_bytes, display=display)
     )
@@ -255,8 +261,10 @@ def vm_test(
     from livebuilder.vm.machine import machine_named
     from livebuilder.vm.scenario import proof_to_json, two_boot_proof
 
+    with _as_usage():
+        pc = machine_named(machine)
+        memory_bytes = parse_size(memory) if memory else None
     label = image_facts(iso)["label"]
-    pc = machine_named(machine)
     with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
         folder = logs or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -268,11 +276,20 @@ def vm_test(
             logs=folder,
             machine=pc,
             accelerator=find_accelerator(pc.program, cache=Cache(cache_root())),
-            memory_bytes=parse_size(memory) if memory else None,
+            memory_bytes=memory_bytes,
         )
     _print(proof_to_json(proof), "\n".join(proof.story), as_json=as_json)
     if not proof.success:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _as_usage() -> Iterator[None]:
+    """What is wrong in here is wrong with the words of the command line alone."""
+    try:
+        yield
+    except LivebuilderError as error:
+        raise UsageError(error.message, hint=error.hint) from error
 
 
 def _print(data: dict[str, Any], text: str, *, as_json: bool) -> None:
@@ -284,8 +301,11 @@ def source_date_epoch() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None:
         return None
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a time in seconds since 1970")
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 2**32:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH={text[:40]} is not a time in seconds since 1970",
+            hint="SOURCE_DATE_EPOCH=$(git log -1 --format=%ct), or unset it",
+        )
     return int(text)
 
 
