@@ -18,6 +18,7 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB, parse_size
 
 BUILT_IN = "the built-in profile"
+_HINT = "docs/profile.md lists every key; livebuilder build --help shows examples"
 
 
 class ProfileError(LivebuilderError):
@@ -184,9 +185,7 @@ def read_profile(path: Path | None, *, settings: Sequence[str] = ()) -> Profile:
         profile = _with_absolute_paths(profile, (path.parent if path else Path()).absolute())
         problems += [f"{where}: {problem}" for problem in _missing_files(profile)]
     if problems or profile is None:
-        raise ProfileError(
-            "\n".join(problems), hint="docs/profile.md lists every key; livebuilder build --help shows examples"
-        )
+        raise ProfileError("\n".join(problems), hint=_HINT)
     return profile
 
 
@@ -195,9 +194,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             return tomllib.load(stream)
     except OSError as error:
-        raise ProfileError(f"the profile {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: not TOML: {error}") from error
+        raise ProfileError(
+            f"the profile {path} cannot be read: {error.strerror}",
+            hint="livebuilder build   # without a file, it builds the built-in profile",
+        ) from error
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and a number of 5,000 digits
+        raise ProfileError(f"{path}: not TOML: {error}", hint=_HINT) from error
 
 
 def _apply(values: dict[str, Any], setting: str, problems: list[str]) -> None:
@@ -220,7 +222,7 @@ def _value(text: str) -> object:
     """`text` as TOML if it is a TOML value (15, true, ["a"]), else as the string it is."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
