@@ -143,7 +143,9 @@ def inspect_file(path: Path) -> Inspection:
             stream.seek(16 * 2048)
             descriptor = stream.read(6)
     except OSError as error:
-        raise LivebuilderError(f"{path} cannot be read: {error.strerror}") from error
+        raise LivebuilderError(
+            f"{path} cannot be read: {error.strerror}", hint="name a file, as in livebuilder inspect out/router.iso"
+        ) from error
     if descriptor[1:6] == b"CD001":
         report = read_iso(path)
         return IsoInspection(report, lint_iso(report))
@@ -155,7 +157,8 @@ def inspect_file(path: Path) -> Inspection:
         data = path.read_bytes()
         return InitramfsInspection(str(path), len(data), tuple(read_archives(data, source=str(path))))
     raise LivebuilderError(
-        f"{path} is neither an ISO, nor an initramfs (newc, plain or packed with gzip, xz or zstd), nor a kernel"
+        f"{path} is neither an ISO, nor an initramfs (newc, plain or packed with gzip, xz or zstd), nor a kernel",
+        hint=f"file {path}",
     )
 
 
@@ -164,7 +167,9 @@ def image_facts(path: Path) -> dict[str, Any]:
     report = read_iso(path)
     found = next((file for file in report.files if file.path == IMAGE_FACTS), None)
     if found is None:
-        raise LivebuilderError(f"{path} was not made by livebuilder: it has no /{IMAGE_FACTS}", hint="livebuilder build")
+        raise LivebuilderError(
+            f"{path} was not made by livebuilder: it has no /{IMAGE_FACTS}", hint="livebuilder build"
+        )
     with open_disc(path) as disc:
         text = read_file(disc, found, limit=MIB)
     try:
