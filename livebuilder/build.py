@@ -17,14 +17,13 @@ from typing import Any
 from loguru import logger
 
 from livebuilder import __version__, cpio
-from livebuilder.bootmenu import INITRAMFS_PATH, KERNEL_PATH, boot_files, menu_for
-from livebuilder.busybox import applets_of
 from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS, Compression
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
-from livebuilder.ext2 import Ext2Plan, plan_ext2
-from livebuilder.initramfs import (
+from livebuilder.image.busybox import applets_of
+from livebuilder.image.ext2 import Ext2Plan, plan_ext2
+from livebuilder.image.initramfs import (
     ImageFacts,
     Initramfs,
     init_tree,
@@ -33,14 +32,16 @@ from livebuilder.initramfs import (
     render_image_conf,
     tools_tree,
 )
-from livebuilder.iso import write_iso
-from livebuilder.isoplan import IMAGE_FACTS, IsoPlan, volume_id_for
-from livebuilder.kernel import Kernel, kernel_from_files, unpackable_compressions
-from livebuilder.lint import lint_image, place_of, texts_of
-from livebuilder.loader import Loader, find_loader
-from livebuilder.modinfo import is_module, module_name
-from livebuilder.modules import ModuleIndex, module_tree
-from livebuilder.payload import Layer, split_layers
+from livebuilder.image.lint import lint_image, place_of, texts_of
+from livebuilder.image.payload import Layer, split_layers
+from livebuilder.image.router import router_tree, service_links
+from livebuilder.iso.loader import Loader, find_loader
+from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files, menu_for
+from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
+from livebuilder.iso.writer import write_iso
+from livebuilder.kernel.image import Kernel, kernel_from_files, unpackable_compressions
+from livebuilder.kernel.modinfo import is_module, module_name
+from livebuilder.kernel.modules import ModuleIndex, module_tree
 from livebuilder.profile import Profile
 from livebuilder.report import (
     MANIFEST_VERSION,
@@ -51,7 +52,6 @@ from livebuilder.report import (
     package_to_json,
     render_sha256sums,
 )
-from livebuilder.router import router_tree, service_links
 from livebuilder.sizes import render_size
 from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.sources.debian import DebianArchive, DebianPackage

@@ -12,11 +12,11 @@ from typing import Any
 from livebuilder import cpio
 from livebuilder.compression import compression_of, decompress
 from livebuilder.errors import LivebuilderError
-from livebuilder.iso9660 import open_disc
-from livebuilder.isolint import Finding, lint_iso
-from livebuilder.isoplan import IMAGE_FACTS
-from livebuilder.isoreport import IsoReport, read_file, read_iso, render_report
-from livebuilder.kernel import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
+from livebuilder.iso.iso9660 import open_disc
+from livebuilder.iso.lint import Finding, lint_iso
+from livebuilder.iso.plan import IMAGE_FACTS
+from livebuilder.iso.report import IsoReport, read_file, read_iso, render_report
+from livebuilder.kernel.image import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
 from livebuilder.sizes import MIB, render_size
 from livebuilder.tree import Entry, Kind, RootTree
 

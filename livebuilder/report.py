@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.payload import PackedLayer
+from livebuilder.image.payload import PackedLayer
 from livebuilder.sizes import render_size
 from livebuilder.sources.debian import DebianPackage
 from livebuilder.tree import RootTree

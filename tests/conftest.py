@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builds import BuiltImage, run_command, shared_folder
+from tests.support.builds import (
+    BuiltImage,
+    SmallSystem,
+    run_command,
+    shared_folder,
+    small_system_in,
+    write_small_system,
+)
 from tests.support.strict import pytest_sessionfinish
 
 __all__ = ["pytest_sessionfinish"]
@@ -24,3 +31,9 @@ def default_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
         assert outcome.status == 0, outcome.stderr
 
     return BuiltImage(shared_folder(tmp_path_factory, "default-image", build))
+
+
+@pytest.fixture(scope="session")
+def small_system(tmp_path_factory: pytest.TempPathFactory) -> SmallSystem:
+    """A profile that is built in a moment, and all it names; nobody writes into its folder."""
+    return small_system_in(shared_folder(tmp_path_factory, "small-system", write_small_system))

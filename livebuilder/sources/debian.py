@@ -20,13 +20,13 @@ from pathlib import Path
 
 from loguru import logger
 
-from livebuilder.busybox import applets_of
 from livebuilder.cache import Cache
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
-from livebuilder.kernel import Kernel, parse_config
-from livebuilder.modules import indexed
-from livebuilder.router import applet_links
+from livebuilder.image.busybox import applets_of
+from livebuilder.image.router import applet_links
+from livebuilder.kernel.image import Kernel, parse_config
+from livebuilder.kernel.modules import indexed
 from livebuilder.sizes import render_size
 from livebuilder.sources.apt import PrivateApt
 from livebuilder.sources.closure import Closure, PackageFiles, library_package_names, plan_closure

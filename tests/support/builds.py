@@ -20,7 +20,11 @@ from unittest import mock
 
 import pytest
 
+from livebuilder.cache import Cache, cache_root
 from livebuilder.cli import main
+from livebuilder.kernel.modules import ModuleIndex, module_tree
+from livebuilder.sources.debian import DebianArchive
+from tests.support.trees import write_tree
 
 # Beside the interpreter that runs the tests: the command users start.
 COMMAND = Path(sys.executable).with_name("livebuilder")
@@ -138,6 +142,73 @@ def snapshot(*folders: Path) -> dict[str, tuple[int, int, int, str]]:
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
             found[str(path)] = (facts.st_mode, facts.st_uid, facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
     return found
+
+
+SMALL_PROFILE = """
+name = "small"
+[kernel]
+image = "boot/vmlinuz"
+modules = "lib/modules/{release}"
+[root]
+source = "directory"
+path = "root"
+[modules]
+features = []
+[output]
+compression = "none"
+"""
+
+
+@dataclass(frozen=True)
+class SmallSystem:
+    """A profile whose build takes a moment: Debian's kernel with a few modules, busybox for a root, all in a folder."""
+
+    folder: Path
+    release: str
+
+    @property
+    def profile(self) -> Path:
+        return self.folder / "small.toml"
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "boot/vmlinuz"
+
+    @property
+    def modules(self) -> Path:
+        return self.folder / "lib/modules" / self.release
+
+
+def write_small_system(folder: Path) -> None:
+    """Fill a folder; busybox and kernel are Debian's, from the user's cache."""
+    archive = DebianArchive(cache=Cache(cache_root()))
+    kernel = archive.kernel().kernel
+    index = ModuleIndex.from_kernel(kernel)
+    paths = [path for feature in ("base", "extroot", "console", "usb-storage") for path in index.expand(feature)]
+    write_tree(module_tree(kernel, index, dict.fromkeys(paths)), folder)
+    (folder / "boot").mkdir()
+    (folder / "boot/vmlinuz").write_bytes(kernel.image.read())
+    assert kernel.config
+    config = "".join(f"{name}={value}\n" for name, value in kernel.config.items())
+    (folder / f"boot/config-{kernel.release}").write_text(config)
+    (folder / "root/bin").mkdir(parents=True)
+    (folder / "root/etc").mkdir()
+    (folder / "root/bin/busybox").write_bytes(archive.busybox().content.read())
+    (folder / "root/bin/sh").symlink_to("busybox")
+    (folder / "root/etc/preinit").write_text("#!/bin/sh\necho up\n")
+    for program in ("bin/busybox", "etc/preinit"):
+        (folder / "root" / program).chmod(0o755)
+    (folder / "small.toml").write_text(SMALL_PROFILE.format(release=kernel.release))
+
+
+def small_system_in(folder: Path) -> SmallSystem:
+    """What `write_small_system` put there."""
+    (modules,) = (folder / "lib/modules").iterdir()
+    return SmallSystem(folder, modules.name)
 
 
 def private_cache(folder: Path, shared: Path, *, without: tuple[str, ...] = ("pieces",)) -> dict[str, str]:

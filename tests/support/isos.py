@@ -4,12 +4,12 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from livebuilder.bootmenu import INITRAMFS_PATH, KERNEL_PATH, BootMenu, boot_files, menu_for
-from livebuilder.iso import write_iso
-from livebuilder.iso9660 import SECTOR
-from livebuilder.isoplan import IsoPlan
-from livebuilder.isoreport import IsoReport
-from livebuilder.loader import find_loader
+from livebuilder.iso.iso9660 import SECTOR
+from livebuilder.iso.loader import find_loader
+from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, BootMenu, boot_files, menu_for
+from livebuilder.iso.plan import IsoPlan
+from livebuilder.iso.report import IsoReport
+from livebuilder.iso.writer import write_iso
 from livebuilder.tree import Content
 
 EPOCH = 1_700_000_000

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from livebuilder.image.router import router_tree
 from livebuilder.process import Completed, run
-from livebuilder.router import router_tree
 from livebuilder.tree import Kind, RootTree
 
 SHELLS = ("dash", "busybox ash")

@@ -15,8 +15,8 @@ from loguru import logger
 from livebuilder import process
 from livebuilder.cache import Cache
 from livebuilder.errors import LivebuilderError
-from livebuilder.kernel import read_bzimage
-from livebuilder.modules import ModuleIndex
+from livebuilder.kernel.image import read_bzimage
+from livebuilder.kernel.modules import ModuleIndex
 from livebuilder.process import run
 from livebuilder.sources.apt import Suite, parse_paragraphs, read_sources
 from livebuilder.sources.debian import BUSYBOX, DebianArchive, DebianRoot

@@ -3,7 +3,7 @@
 import pytest
 
 from livebuilder.cache import Cache, cache_root
-from livebuilder.modules import ModuleIndex, feature_names, read_feature
+from livebuilder.kernel.modules import ModuleIndex, feature_names, read_feature
 from livebuilder.sources.debian import DebianArchive
 
 pytestmark = pytest.mark.network

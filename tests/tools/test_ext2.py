@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from livebuilder.ext2 import Ext2Plan, layout, plan_ext2
+from livebuilder.image.ext2 import Ext2Plan, layout, plan_ext2
 from livebuilder.process import Completed, run
 from livebuilder.sizes import KIB, MIB
 from livebuilder.tree import Kind, RootTree, directory, file, hardlink, symlink

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from livebuilder.iso import write_iso
-from livebuilder.iso9660 import SECTOR
-from livebuilder.isolint import lint_iso
-from livebuilder.isoreport import IsoReport, read_iso, render_report
-from livebuilder.loader import find_loader
+from livebuilder.iso.iso9660 import SECTOR
+from livebuilder.iso.lint import lint_iso
+from livebuilder.iso.loader import find_loader
+from livebuilder.iso.report import IsoReport, read_iso, render_report
+from livebuilder.iso.writer import write_iso
 from livebuilder.process import run
 from tests.support.isos import EPOCH, INITRAMFS, KERNEL, SmallIso, small_plan
 

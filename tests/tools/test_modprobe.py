@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from livebuilder.kernel import kernel_from_files, read_modules
-from livebuilder.modules import ModuleIndex, indexed, module_tree
+from livebuilder.kernel.image import kernel_from_files, read_modules
+from livebuilder.kernel.modules import ModuleIndex, indexed, module_tree
 from livebuilder.process import require_tool, run
 from livebuilder.tree import Kind, RootTree
 from tests.support.kernels import RELEASE, write_kernel, write_modules

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from livebuilder.bootmenu import INITRAMFS_PATH, KERNEL_PATH, boot_files
-from livebuilder.iso import write_iso
+from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
+from livebuilder.iso.writer import write_iso
 from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Guest, ImageBoot, Media, machine_named
 from livebuilder.vm.session import Session, run_guest

@@ -1,0 +1,1 @@
+"""What boots: the initramfs, the root in it, and whether it is complete."""

@@ -1,0 +1,158 @@
+"""The initramfs: the programs that build the root on the other machine, and the root's packed layers.
+
+Several newc archives in one file, which the kernel unpacks one after the other: busybox and the modules for a
+loop-mounted ext2; /init, its library and its configuration, apart because they change with every build; and the
+payload pieces, which are compressed already and so stand in a plain archive. (With zstd, which busybox cannot
+unpack, the pieces are plain and the kernel unpacks them: one archive a layer.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from livebuilder import cpio
+from livebuilder.assets import asset
+from livebuilder.cache import Cache
+from livebuilder.compression import NONE, ZSTD, Compression
+from livebuilder.image.ext2 import Ext2Plan
+from livebuilder.image.payload import Layer, PackedLayer, compress_cached, pack_layers, piece_name
+from livebuilder.tree import Content, Entry, RootTree, device, directory, file, symlink
+
+# Names of images are hashed within this namespace, so that a rebuilt image keeps its root's UUID: OpenWrt's own
+# extroot refuses a stick that was used with another root (OpenWrt fstools, block.c, check_extroot).
+_UUID_NAMESPACE = uuid.UUID("5c9a2a52-6f0b-5a2c-9d3a-6c6976656275")
+# Loop device 0 shares its number with /dev/vcs, which OpenWrt 17.01 to 23.05 take for the root device.
+ROOT_LOOP = 7
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What /init is told about the image it is in: /etc/livebuilder/image.conf."""
+
+    version: str
+    name: str
+    kernel_release: str
+    root_mode: str
+    root: Ext2Plan
+    root_init: str
+    label: str
+    settle_seconds: int
+    modules_root: tuple[str, ...]
+    modules_storage: tuple[str, ...]
+    modules_filesystems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Initramfs:
+    """The finished file's bytes and what it is made of."""
+
+    data: bytes
+    layers: tuple[PackedLayer, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the file, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def root_uuid(name: str) -> str:
+    """The UUID of the root file system of the image `name`, the same for every build of it."""
+    return str(uuid.uuid5(_UUID_NAMESPACE, name))
+
+
+def render_image_conf(facts: ImageFacts, *, piece_compression: Compression) -> str:
+    """The assignments /init reads, as POSIX shell."""
+    values = {
+        "LB_VERSION": facts.version,
+        "LB_NAME": facts.name,
+        "LB_KERNEL": facts.kernel_release,
+        "LB_ROOT_MODE": facts.root_mode,
+        "LB_ROOT_KIB": str(facts.root.size_bytes // 1024),
+        "LB_ROOT_BLOCK_SIZE": str(facts.root.block_size),
+        "LB_ROOT_BYTES_PER_INODE": str(facts.root.bytes_per_inode),
+        "LB_ROOT_ENTRIES": str(facts.root.entries),
+        "LB_ROOT_UUID": root_uuid(facts.name),
+        "LB_ROOT_LOOP": str(ROOT_LOOP),
+        "LB_ROOT_INIT": facts.root_init,
+        "LB_STORAGE_LABEL": facts.label,
+        "LB_STORAGE_SETTLE": str(facts.settle_seconds),
+        "LB_COMPRESSION": piece_compression.name,
+        "LB_MODULES_ROOT": " ".join(facts.modules_root),
+        "LB_MODULES_STORAGE": " ".join(facts.modules_storage),
+        "LB_MODULES_FILESYSTEMS": " ".join(facts.modules_filesystems),
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def init_scripts() -> Mapping[str, str]:
+    """The shell programs of the initramfs, by their path in it."""
+    scripts = {"init": asset("initramfs/init").read_text()}
+    for path in sorted(asset("initramfs/lib").glob("*.sh")):
+        scripts[f"lib/livebuilder/{path.name}"] = path.read_text()
+    return scripts
+
+
+def tools_tree(*, busybox: Content, modules: RootTree) -> RootTree:
+    """What is the same in every build with one kernel: busybox, the first device nodes, the modules for the root."""
+    tree = RootTree(
+        [
+            directory("dev"),
+            device("dev/console", char=(5, 1)),
+            device("dev/null", char=(1, 3), mode=0o666),
+            directory("proc"),
+            directory("sys"),
+            file("bin/busybox", busybox, mode=0o755, source="busybox"),
+            symlink("bin/sh", "busybox"),
+        ]
+    )
+    tree.overlay(modules)
+    return tree
+
+
+def init_tree(*, image_conf: str) -> RootTree:
+    """/init, its library, and the facts about this image."""
+    tree = RootTree([file("etc/livebuilder/image.conf", image_conf)])
+    for path, text in init_scripts().items():
+        tree.add(file(path, text, mode=0o755 if path == "init" else 0o644, source="initramfs/"))
+    return tree
+
+
+def make_initramfs(
+    early: Sequence[RootTree],
+    layers: Sequence[Layer],
+    root: RootTree,
+    *,
+    compression: Compression,
+    epoch: int,
+    cache: Cache,
+) -> Initramfs:
+    """Pack the layers, put all archives together. `epoch` is the latest time any entry keeps (seconds since 1970)."""
+    pieces_as = piece_compression(compression)
+    packed = pack_layers(layers, root, compression=pieces_as, epoch=epoch, cache=cache)
+    payload = [RootTree(_pieces(layer, pieces_as)) for layer in packed]
+    if pieces_as is compression:
+        plain, to_pack = payload, list(early)
+    else:
+        plain, to_pack = [], [*early, *payload]
+    parts = []
+    for tree in to_pack:
+        data = b"".join(cpio.archive(tree, mtime_limit=epoch))
+        parts.append(compress_cached(data, compression=compression, cache=cache)[0])
+    for tree in plain:
+        parts.append(b"".join(cpio.archive(tree)))
+    # The kernel wants a plain archive to begin at a multiple of 4, and skips zeros before any archive.
+    return Initramfs(b"".join(part + b"\0" * (-len(part) % 4) for part in parts), packed)
+
+
+def _pieces(layer: PackedLayer, compression: Compression) -> Iterator[Entry]:
+    for number, piece in enumerate(layer.pieces):
+        yield file(piece_name(layer.name, number, compression), piece, mode=0o400)
+
+
+def piece_compression(compression: Compression) -> Compression:
+    """How payload pieces are compressed when the initramfs is: busybox unpacks xz and gzip, not zstd."""
+    return NONE if compression is ZSTD else compression

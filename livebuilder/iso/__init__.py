@@ -1,0 +1,1 @@
+"""The disc: planned, written, read back and judged."""

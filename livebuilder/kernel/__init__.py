@@ -1,0 +1,1 @@
+"""Linux: its image, its modules, and how they are packed."""
