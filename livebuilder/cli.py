@@ -20,7 +20,13 @@ from livebuilder.errors import LivebuilderError, UsageError
 
 
 def _commands(summary: str) -> typer.Typer:
-    return typer.Typer(help=summary, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
+    return typer.Typer(
+        help=summary,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
 
 
 app = _commands(
