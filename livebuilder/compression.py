@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB
 
 XZ_DICTIONARY_BYTES = MIB
@@ -56,47 +55,3 @@ COMPRESSIONS = {compression.name: compression for compression in (NONE, GZIP, XZ
 def compression_of(data: bytes) -> Compression | None:
     """The compression `data` begins with, by its magic number."""
     return next((c for c in COMPRESSIONS.values() if data.startswith(c.magic)), None)
-
-
-def decompress(data: bytes, compression: Compression, *, limit_bytes: int) -> tuple[bytes, int]:
-    """The first compressed stream of `data`, unpacked, and how many bytes of `data` it took.
-
-    Raises `LivebuilderError` when the stream is damaged or unpacks to more than `limit_bytes`.
-    """
-    try:
-        if compression is XZ:
-            unxz = lzma.LZMADecompressor(format=lzma.FORMAT_XZ)
-            plain = unxz.decompress(data, max_length=limit_bytes)
-            ended, left = unxz.eof, len(unxz.unused_data)
-        elif compression is GZIP:
-            gunzip = zlib.decompressobj(31)
-            plain = gunzip.decompress(data, limit_bytes)
-            ended, left = gunzip.eof, len(gunzip.unused_data)
-        elif compression is ZSTD:
-            return _unzstd(data, limit_bytes)
-        else:
-            return data, len(data)
-    except (lzma.LZMAError, zlib.error) as error:
-        raise LivebuilderError(f"the {compression.name} stream is damaged: {error}") from error
-    if not ended:
-        why = f"unpacks to more than {limit_bytes} bytes" if len(plain) >= limit_bytes else "ends too early"
-        raise LivebuilderError(f"the {compression.name} stream {why}")
-    return plain, len(data) - left
-
-
-def _unzstd(data: bytes, limit_bytes: int) -> tuple[bytes, int]:
-    import zstandard
-
-    plain = bytearray()
-    unzstd = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
-    step = 64 * 1024
-    try:
-        for start in range(0, len(data), step):
-            plain += unzstd.decompress(data[start : start + step])
-            if len(plain) > limit_bytes:
-                raise LivebuilderError(f"the zstd stream unpacks to more than {limit_bytes} bytes")
-            if unzstd.eof:
-                return bytes(plain), min(start + step, len(data)) - len(unzstd.unused_data)
-    except zstandard.ZstdError as error:
-        raise LivebuilderError(f"the zstd stream is damaged: {error}") from error
-    raise LivebuilderError("the zstd stream ends too early")

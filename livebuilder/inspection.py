@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from livebuilder import cpio
-from livebuilder.compression import compression_of, decompress
+from livebuilder.compression import compression_of
 from livebuilder.errors import LivebuilderError
 from livebuilder.iso.iso9660 import open_disc
 from livebuilder.iso.lint import Finding, lint_iso
@@ -19,6 +19,7 @@ from livebuilder.iso.report import IsoReport, read_file, read_iso, render_report
 from livebuilder.kernel.image import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
 from livebuilder.sizes import MIB, render_size
 from livebuilder.tree import Entry, Kind, RootTree
+from livebuilder.unpacking import unpack_first
 
 # Enough for any initramfs a machine of the time could take, and a bound for hostile ones.
 _LIMIT_BYTES = 2048 * MIB
@@ -201,7 +202,7 @@ def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:
                 yield Archive(f"archive {number}", "none", used, used, tree)
                 _collect(tree, layers)
             else:
-                plain, used = decompress(data[offset:], compression, limit_bytes=_LIMIT_BYTES)
+                plain, used = unpack_first(data[offset:], compression.name, most_bytes=_LIMIT_BYTES)
                 start = 0
                 while start < len(plain):
                     if plain[start] == 0:
@@ -236,7 +237,7 @@ def _layer(name: str, pieces: list[tuple[bytes, str]], *, source: str) -> Archiv
             plain += data  # a later piece of a plain archive begins anywhere
         else:
             used_compression = compression.name
-            plain += decompress(data, compression, limit_bytes=_LIMIT_BYTES)[0]
+            plain += unpack_first(data, compression.name, most_bytes=_LIMIT_BYTES)[0]
         packed += len(data)
     tree, _ = cpio.read_archive(bytes(plain), source=f"{source}, layer {name}")
     return Archive(f"layer {name}", used_compression, packed, len(plain), tree)

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.kernel.modinfo import is_module, read_modinfo
-from livebuilder.kernel.packing import PackingError, packing_of, unpack
 from livebuilder.tree import Content, Entry, Kind, RootTree
+from livebuilder.unpacking import PackingError, packing_of, unpack
 
 # How an initramfs may be packed, and the kernel option that says it can be unpacked (usr/Kconfig).
 COMPRESSION_OPTIONS = {"gzip": "CONFIG_RD_GZIP", "xz": "CONFIG_RD_XZ", "zstd": "CONFIG_RD_ZSTD"}

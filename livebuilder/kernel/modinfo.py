@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.kernel.packing import PackingError, unpack
+from livebuilder.unpacking import PackingError, unpack
 
 _MOST_BYTES = 64 * 1024 * 1024  # the largest module of Debian 12 has 6 MB
 # Longest first, so that the ending that is taken off is the whole one.

@@ -12,21 +12,19 @@ A package (deb(5)) is an ar archive. Each member has a header of 60 bytes and st
 
 from __future__ import annotations
 
-import bz2
 import json
-import lzma
 import mmap
 import os
 import shutil
-import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from livebuilder.cache import Cache
 from livebuilder.errors import LivebuilderError
 from livebuilder.tree import EMPTY, Content, Entry, Kind, normal_path
+from livebuilder.unpacking import PackingError, new_decompressor, unpack_step
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
@@ -47,26 +45,8 @@ _WITH_BODY = (b"0", b"\0", b"7", *_LONG)
 Row = tuple[str, str, int, int, int, int, int, int, str, int, int]
 
 
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
-    @property
-    def eof(self) -> bool: ...
-
-
-def _zstd() -> _Decompressor:
-    import zstandard  # costs start-up
-
-    return zstandard.ZstdDecompressor().decompressobj()
-
-
-_DECOMPRESSORS: dict[str, Callable[[], _Decompressor] | None] = {
-    "": None,
-    ".gz": lambda: zlib.decompressobj(31),
-    ".xz": lzma.LZMADecompressor,
-    ".lzma": lzma.LZMADecompressor,
-    ".bz2": bz2.BZ2Decompressor,
-    ".zst": _zstd,
-}
+# How a member data.tar may be packed (deb(5)), by what its name ends with.
+_PACKINGS = {"": None, ".gz": "gzip", ".xz": "xz", ".lzma": "lzma", ".bz2": "bzip2", ".zst": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -147,26 +127,22 @@ def _discard(folder: Path) -> None:
 def _write_spool(deb: IO[bytes], spool: IO[bytes], *, source: str) -> None:
     """Write data.tar, uncompressed, to `spool`."""
     extension, size = _seek_data(deb, source=source)
-    make = _DECOMPRESSORS[extension]
-    decompressor = make() if make else None
+    packing = _PACKINGS[extension]
+    decompressor = new_decompressor(packing) if packing else None
     left = size
     while left and not (decompressor and decompressor.eof):
         chunk = deb.read(min(left, _CHUNK))
         if not chunk:
             raise LivebuilderError(f"{source} is cut short: its data.tar{extension} lacks {left} of {size} bytes")
         left -= len(chunk)
-        spool.write(_decompress(decompressor, chunk, source=source) if decompressor else chunk)
+        if decompressor and packing:
+            try:
+                chunk = unpack_step(decompressor, chunk, packing)
+            except PackingError as error:
+                raise LivebuilderError(f"{source} is damaged: {error.message}") from error
+        spool.write(chunk)
     if decompressor and not decompressor.eof:
         raise LivebuilderError(f"{source} is damaged: its data.tar{extension} ends too early")
-
-
-def _decompress(decompressor: _Decompressor, chunk: bytes, *, source: str) -> bytes:
-    try:
-        return decompressor.decompress(chunk)
-    except MemoryError:
-        raise LivebuilderError(f"{source} is damaged: unpacking it would take all memory") from None
-    except Exception as error:  # lzma, zlib, bz2 and zstandard have no exception in common
-        raise LivebuilderError(f"{source} is damaged: its data.tar cannot be unpacked ({error})") from error
 
 
 def _seek_data(deb: IO[bytes], *, source: str) -> tuple[str, int]:
@@ -182,7 +158,7 @@ def _seek_data(deb: IO[bytes], *, source: str) -> tuple[str, int]:
             raise LivebuilderError(f"{source} is a Debian package of an unknown format, {version[:20]!r}")
         if name.startswith("data.tar"):
             extension = name.removeprefix("data.tar")
-            if extension not in _DECOMPRESSORS:
+            if extension not in _PACKINGS:
                 raise LivebuilderError(f"{source} is compressed in an unknown way: {name}")
             return extension, size
         deb.seek(size % 2 if first else size + size % 2, os.SEEK_CUR)

@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("image",),
     ("kernel", "iso"),
     ("cpio",),
-    ("tree", "compression"),
+    ("tree", "compression", "unpacking"),
     ("cache", "staging", "process", "assets", "console"),
     ("sizes",),
     ("errors",),

@@ -6,7 +6,7 @@ import pytest
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.kernel.modinfo import is_module, module_name, read_modinfo, without_suffix
-from livebuilder.kernel.packing import PackingError, packing_of, unpack
+from livebuilder.unpacking import PackingError, packing_of, unpack
 from tests.support.kernels import FakeModule, module_bytes, pack
 
 EXT4 = FakeModule("kernel/fs/ext4/ext4", depends=["jbd2", "crc16"], aliases=["fs-ext4", "ext3"], softdeps=["pre: x"])
@@ -83,5 +83,5 @@ def test_unpacking_is_bounded() -> None:
         bomb = pack(bytes(1_000_000), packing)
         assert packing_of(bomb) == packing
         assert unpack(bomb, most_bytes=2_000_000) == bytes(1_000_000)
-        with pytest.raises(PackingError, match="larger than 1000 bytes"):
+        with pytest.raises(PackingError, match="unpacks to more than 1000 bytes"):
             unpack(bomb, most_bytes=1000)
