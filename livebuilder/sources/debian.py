@@ -449,8 +449,8 @@ def _rules() -> str:
     here = Path(__file__).parent
     files = [
         *sorted(here.glob("*.py")),
-        here.parent / "busybox.py",
-        here.parent / "router.py",
-        here.parent / "modules.py",
+        here.parent / "image/busybox.py",
+        here.parent / "image/router.py",
+        here.parent / "kernel/modules.py",
     ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
