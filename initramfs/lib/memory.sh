@@ -1,39 +1,38 @@
 # shellcheck shell=sh
 # Memory is counted before it is taken: an image larger than memory deadlocks a kernel instead of failing.
 
-# What the programs that build the root and the kernel's own book-keeping use besides the root itself, in KiB:
-# the xz dictionary, dirty pages (DIRTY_LIMIT), inodes, page tables. Measured; see docs/boot-parameters.md.
-WORKING_KIB=4096
-DIRTY_LIMIT=1048576 # bytes
+# KiB on top of the root itself, measured with Linux 6.1 on i386.
+WORKING_KIB=2560  # while unpacking: the xz dictionary, dirty pages, inodes, what the kernel keeps free
+DRIVERS_KIB=3072  # loop and ext4, when they are modules
+LEFT_KIB=6144     # what an ext2 root must leave for the stick's drivers and the router; else the smaller tmpfs it is
+DIRTY_LIMIT=1048576 # bytes that may wait to be written
 
-# read_memory: MEMORY_TOTAL and MEMORY_AVAILABLE in KiB.
+# read_memory: MEMORY_TOTAL and MEMORY_AVAILABLE in KiB. MemAvailable counts half of the reclaimable slab in; at this
+# moment that is tracefs and the like and never comes back, so what is free or page cache of a real file is the limit.
 read_memory() {
     MEMORY_TOTAL=0
-    MEMORY_AVAILABLE=0
+    MEMORY_AVAILABLE=''
+    memory_usable=0
+    memory_shared=0
     while read -r memory_name memory_value _; do
         case $memory_name in
             MemTotal:) MEMORY_TOTAL=$memory_value ;;
-            MemFree:) memory_free=$memory_value ;;
-            MemAvailable:) MEMORY_AVAILABLE=$memory_value && break ;;
-            # Kernels before 3.14 do not say what is available; what is free is on the safe side.
-            Buffers:) MEMORY_AVAILABLE=$memory_free && break ;;
+            MemAvailable:) MEMORY_AVAILABLE=$memory_value ;;
+            MemFree: | Buffers: | Cached:) memory_usable=$((memory_usable + memory_value)) ;;
+            Shmem:) memory_shared=$memory_value && break ;;
         esac
     done <"$ROOT/proc/meminfo"
+    memory_usable=$((memory_usable - memory_shared))
+    # Kernels before 3.14 have no MemAvailable.
+    [ "${MEMORY_AVAILABLE:-$memory_usable}" -lt "$memory_usable" ] || MEMORY_AVAILABLE=$memory_usable
 }
 
-# plan_memory KIB: decide how a root of KIB is unpacked. MEMORY_PLAN=keep leaves the payload until the root is verified,
-# so that a second attempt is possible; =free gives every piece back as soon as it is unpacked, and is the last
-# attempt by that. False, with the arithmetic in PROBLEM, when even that would not do.
-plan_memory() {
+# expect_memory KIB: is that much to be had? False, with the arithmetic in PROBLEM, when it is not.
+expect_memory() {
     read_memory
-    MEMORY_NEEDED=$(($1 + WORKING_KIB))
-    MEMORY_PLAN=keep
-    [ "$MEMORY_AVAILABLE" -lt "$MEMORY_NEEDED" ] || return 0
-    measure_payload
-    MEMORY_PLAN=free
-    MEMORY_NEEDED=$((MEMORY_NEEDED - PAYLOAD_KIB))
-    [ "$MEMORY_AVAILABLE" -lt "$MEMORY_NEEDED" ] || return 0
-    problem "not enough memory: need $MEMORY_NEEDED KiB, have $MEMORY_AVAILABLE KiB"
+    MEMORY_NEEDED=$1
+    [ "$MEMORY_AVAILABLE" -lt "$1" ] || return 0
+    problem "not enough memory for $ROOT_MODE: need $1 KiB, have $MEMORY_AVAILABLE KiB"
 }
 
 # measure_payload: PAYLOAD_KIB = what the pieces still to be unpacked occupy.

@@ -8,11 +8,8 @@ load_modules() {
     return 0
 }
 
-# free_early_modules: from here on modules come from the root that now stands; their first copies are only memory.
-free_early_modules() {
-    read -r modules_release <"$ROOT/proc/sys/kernel/osrelease"
-    modules_early=$ROOT/lib/modules/$modules_release
-    modules_new=$NEW_ROOT/lib/modules/$modules_release
-    [ -d "$modules_new" ] || return 0
-    run rm -rf "$modules_early" && run mkdir -p "$ROOT/lib/modules" && run ln -s "$modules_new" "$modules_early"
-}
+# drop_early_modules: what the root needs is loaded; the files are only memory now.
+drop_early_modules() { run rm -rf "$ROOT/lib/modules"; }
+
+# use_modules_of_root: from here on modules come from the root that now stands.
+use_modules_of_root() { run mkdir -p "$ROOT/lib" && run ln -sfn "$NEW_ROOT/lib/modules" "$ROOT/lib/modules"; }

@@ -20,16 +20,19 @@ lay_persistent() {
         [ -d "$STICK/$overlay_folder" ] || run mkdir "$STICK/$overlay_folder" ||
             problem "/$overlay_folder cannot be made on the stick" || return
     done
+    # The kernel empties and makes work/work anew; on a full stick the old one's block has to be free by then.
+    if [ "$STICK_FULL" = yes ]; then run rm -rf "$STICK/work/work" && run sync; fi
     # A record that was copied up in an earlier boot would hide this one.
     [ ! -e "$STICK/upper/$RECORD_PATH" ] || run rm -f "$STICK/upper/$RECORD_PATH"
     mount_overlay "$NEW_ROOT" "$STICK/upper" "$STICK/work"
 }
 
-# lay_read_only_instead: the kernel refused to write, or mounted the overlay read-only for want of a work folder.
+# lay_read_only_instead: what is on the stick is at least seen when there is no room for the overlay's own folders.
 lay_read_only_instead() {
     knows_filesystem overlay || return
     STORAGE_STATE=read-only
     STORAGE_REASON=$PROBLEM
+    [ "$STICK_FULL" = no ] || STORAGE_REASON="$STORAGE_DEVICE is full ($PROBLEM)"
     lay_read_only
 }
 
@@ -63,7 +66,7 @@ mount_overlay() {
     case ,$MOUNT_OPTIONS, in
         *,ro,*)
             run umount "$MERGED"
-            problem "the overlay can only be read: no room on the stick for its work folder"
+            problem "the overlay can only be read"
             return
             ;;
     esac

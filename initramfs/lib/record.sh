@@ -66,7 +66,7 @@ render_candidate() {
     printf ',"label":%s' "$JSON"
     json_or_null "${2#-}" && printf ',"fstype":%s' "$JSON"
     json_or_null "${3#-}" && printf ',"uuid":%s' "$JSON"
-    cure "$1" "$2"
+    cure "$@"
     json_or_null "$CURE" && printf ',"cure":%s}' "$JSON"
 }
 
@@ -111,8 +111,9 @@ list_candidates() {
         list_rest=$REST
         # shellcheck disable=SC2086 # its fields
         set -- $LINE
+        [ "/dev/$1" != "$STORAGE_DEVICE" ] || continue
         characters_from_hex "${4#-}" plain
-        cure "$1" "$2"
+        cure "$@"
         tell "$PREFIX:   /dev/$1 ${2#-} label=\"$TEXT\"${CURE:+ -- to use it: $CURE}"
     done
 }

@@ -14,14 +14,12 @@ IMAGE=$IMAGE_FOLDER/root.ext2
 build_root() {
     clock
     root_started=$NOW
-    PAYLOAD=intact # consumed, when pieces are gone: then there is no other attempt
     ROOT_REASON=''
     ROOT_ATTEMPTS=0
     run mkdir -p "$NEW_ROOT" "$IMAGE_FOLDER"
     limit_dirty_pages
     if [ "$LB_ROOT_MODE" = tmpfs ] || ! build_ext2_root; then
         [ "$LB_ROOT_MODE" = tmpfs ] || ROOT_REASON=$PROBLEM
-        [ "$PAYLOAD" = intact ] || rescue "the root could not be built: $PROBLEM"
         build_tmpfs_root || rescue "the root could not be built: ${ROOT_REASON:+$ROOT_REASON; }$PROBLEM"
     fi
     restore_dirty_pages
@@ -32,10 +30,14 @@ build_root() {
     step "root: $ROOT_MODE, $((ROOT_USED_BYTES / 1024)) of $((ROOT_SIZE_BYTES / 1024)) KiB used, $SECONDS_TEXT s"
 }
 
-# build_ext2_root: make, fill, verify; a little larger when it did not fit.
+# build_ext2_root: make, fill, verify; a little larger when it did not fit. The payload stays whole all the while, so
+# that there can be a next attempt, or a tmpfs.
 build_ext2_root() {
     ROOT_MODE=ext2
     ROOT_DEVICE=/dev/loop$LB_ROOT_LOOP
+    if ! knows_filesystem ext2 && ! knows_filesystem ext4; then
+        expect_memory $((LB_ROOT_KIB + DRIVERS_KIB + LEFT_KIB)) || return
+    fi
     # shellcheck disable=SC2086 # a list of names
     load_modules $LB_MODULES_ROOT
     knows_filesystem ext2 || knows_filesystem ext4 || problem "the kernel has neither ext2 nor ext4" || return
@@ -45,12 +47,9 @@ build_ext2_root() {
         ROOT_ATTEMPTS=$((ROOT_ATTEMPTS + 1))
         root_full=no
         step "root: attempt $ROOT_ATTEMPTS, ext2 of $root_kib KiB"
-        if make_root_image "$root_kib" && unpack_payload "$NEW_ROOT" && verify_root "$EXT2_OWN_INODES" &&
-            allocate_image "$root_kib"; then
-            return 0
-        fi
+        make_root_image "$root_kib" && unpack_payload "$NEW_ROOT" && verify_root "$EXT2_OWN_INODES" && return
         discard_root_image
-        [ "$root_full" = yes ] && [ "$PAYLOAD" = intact ] || return
+        [ "$root_full" = yes ] || return 1
         root_kib=$((root_kib + root_kib / 8))
     done
     problem "the root does not fit after $ATTEMPT_LIMIT attempts: $PROBLEM"
@@ -69,23 +68,17 @@ make_loop_nodes() {
 # make_root_image KIB: an empty file system of that size, mounted. Its memory is really allocated first: a sparse image
 # takes writes that are lost later, when there is nothing to put them into.
 make_root_image() {
-    plan_memory "$1" || return
+    expect_memory $(($1 + LEFT_KIB)) || return
     run mount -t tmpfs -o "size=$(($1 + 64))k,mode=0700" image "$IMAGE_FOLDER" || problem "tmpfs of $1 KiB failed" ||
         return
-    image_first=$1
-    [ "$MEMORY_PLAN" = keep ] || image_first=$(($1 - PAYLOAD_KIB)) # the rest in allocate_image, when pieces are gone
-    [ "$image_first" -gt 0 ] || image_first=64
-    allocate_image "$image_first" && make_ext2 "$1" && write_uuid "$LB_ROOT_UUID" || return
+    run fallocate -l "$(($1 * 1024))" "$IMAGE" || problem "$1 KiB for the image could not be allocated" || return
+    make_ext2 "$1" && write_uuid "$LB_ROOT_UUID" || return
     run losetup "$ROOT/dev/loop$LB_ROOT_LOOP" "$IMAGE" || problem "losetup /dev/loop$LB_ROOT_LOOP failed" || return
     run mount -t ext2 -o noatime "$root_node" "$NEW_ROOT" 2>/dev/null ||
         run mount -t ext4 -o noatime "$root_node" "$NEW_ROOT" || problem "the ext2 image cannot be mounted" || return
     mount_options "$NEW_ROOT" || problem "nothing is mounted at $NEW_ROOT" || return
+    drop_early_modules
     expect_room
-}
-
-# allocate_image KIB: every page up to there exists afterwards.
-allocate_image() {
-    run fallocate -l "$(($1 * 1024))" "$IMAGE" || problem "$1 KiB of memory for the image could not be allocated"
 }
 
 # make_ext2 KIB. busybox takes a random UUID from /dev/urandom, which on an old machine waits a second for entropy; it is
@@ -154,7 +147,6 @@ unpack_pieces() {
     unpack_target=$1
     shift
     : >"$STATE/damaged"
-    [ "$MEMORY_PLAN" = keep ] || PAYLOAD=consumed
     stream_pieces "$@" | (cd "$unpack_target" && run cpio -idmu) 2>"$STATE/cpio.log"
     unpack_status=$?
     unpack_damaged=''
@@ -171,7 +163,7 @@ unpack_pieces() {
     fi
 }
 
-# stream_pieces PIECE…: their content, one after the other; each is emptied behind us when memory is tight.
+# stream_pieces PIECE…: their content, one after the other; each is emptied behind us when this is the last way.
 stream_pieces() {
     for stream_piece; do
         case $stream_piece in
@@ -182,7 +174,7 @@ stream_pieces() {
             echo "${stream_piece##*/} exit $?" >"$STATE/damaged"
             return 1
         }
-        [ "$MEMORY_PLAN" = keep ] || : >"$stream_piece"
+        [ "$ROOT_MODE" != tmpfs ] || : >"$stream_piece"
     done
 }
 
@@ -211,18 +203,22 @@ discard_root_image() {
     run umount "$IMAGE_FOLDER" 2>/dev/null
 }
 
-# build_tmpfs_root: no image, no loop device. Less safe only in that it may grow into all memory up to its limit.
+# build_tmpfs_root: no image, no loop device, no free space set aside; every piece gives its memory back as soon as it is
+# unpacked. The smallest machines get through this way.
 build_tmpfs_root() {
     ROOT_MODE=tmpfs
     ROOT_DEVICE=tmpfs
     ROOT_ATTEMPTS=$((ROOT_ATTEMPTS + 1))
+    step "root: attempt $ROOT_ATTEMPTS, tmpfs"
+    drop_early_modules
+    measure_payload
     tmpfs_kib=$LB_ROOT_DATA_KIB
     [ "$tmpfs_kib" -gt 0 ] || tmpfs_kib=$LB_ROOT_KIB
-    # A page at least for every file, and about 1 KiB of inode and name.
-    plan_memory $((tmpfs_kib + LB_ROOT_ENTRIES)) || return
-    step "root: attempt $ROOT_ATTEMPTS, tmpfs"
-    run mount -t tmpfs -o "mode=0755,size=$((LB_ROOT_KIB + 4 * LB_ROOT_ENTRIES))k,nr_inodes=$((2 * LB_ROOT_ENTRIES + 4096))" \
-        root "$NEW_ROOT" || problem "tmpfs for the root failed" || return
+    # Every entry has an inode and a name in kernel memory, and a file its last page of 4 KiB half empty.
+    tmpfs_kib=$((tmpfs_kib + 2 * LB_ROOT_ENTRIES))
+    expect_memory $((tmpfs_kib - PAYLOAD_KIB + WORKING_KIB)) || return
+    tmpfs_limits=size=$((LB_ROOT_KIB + 4 * LB_ROOT_ENTRIES))k,nr_inodes=$((2 * LB_ROOT_ENTRIES + 4096))
+    run mount -t tmpfs -o "mode=0755,$tmpfs_limits" root "$NEW_ROOT" || problem "tmpfs for the root failed" || return
     unpack_payload "$NEW_ROOT" && verify_root 1
 }
 

@@ -2,11 +2,22 @@
 # Find the stick: every block device is looked at once, when it appears, until one carries the label or time is up.
 
 POLL=0.2 # seconds between two looks
-QUIET=50 # hundredths of a second without a new device before a match is taken: its twin may be a moment behind
+# Hundredths of a second without a new device before a match is taken: at power-on a twin may be a moment behind; what
+# comes later was put in by hand, one at a time.
+QUIET_EARLY=50
+QUIET_LATE=20
+EARLY=500
 
 # One line each: NAME FSTYPE UUID LABEL(hex) VERDICT(match, refused or other); "-" stands for nothing.
 CANDIDATES=''
 SEARCH_SEEN=' '
+
+# start_search: the clock that bounds it, drivers that have to be loaded included.
+start_search() {
+    clock
+    search_started=$NOW
+    search_newest=$NOW
+}
 
 # search LABEL SECONDS: fills CANDIDATES; true as soon as one matches. SEARCH_WAITED in hundredths of a second.
 search() {
@@ -14,9 +25,7 @@ search() {
     search_label=$HEX
     hex_lower "$HEX"
     search_label_lower=$HEX
-    clock
-    search_started=$NOW
-    search_newest=$NOW
+    search_quiet=$QUIET_EARLY
     while :; do
         look_around
         clock
@@ -24,12 +33,24 @@ search() {
         case $CANDIDATES in
             *" match
 "*)
-                [ $((NOW - search_newest)) -lt "$QUIET" ] || return 0
+                [ $((NOW - search_newest)) -lt "$search_quiet" ] || return 0
                 ;;
             *) [ "$SEARCH_WAITED" -lt $(($2 * 100)) ] || return 1 ;;
         esac
+        [ "$SEARCH_WAITED" -lt "$EARLY" ] || search_quiet=$QUIET_LATE
         run sleep "$POLL"
     done
+}
+
+# hurry_usb / unhurry_usb: a stick put in while we wait need not rest the second that usb-storage gives it by default.
+# A value of the user's own (usb-storage.delay_use=N) stays.
+hurry_usb() { set_usb_delay 1 0; }
+unhurry_usb() { set_usb_delay 0 1; }
+set_usb_delay() {
+    usb_delay=$ROOT/sys/module/usb_storage/parameters/delay_use
+    usb_delay_now=''
+    { read -r usb_delay_now <"$usb_delay"; } 2>/dev/null
+    [ "$usb_delay_now" != "$1" ] || echo "$2" >"$usb_delay"
 }
 
 # look_around: at devices that were not there before; those that went are forgotten.

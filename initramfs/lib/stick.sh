@@ -114,9 +114,10 @@ reboot_once() {
     [ ! -e "$stick_mark" ] || run rm -f "$stick_mark"
 }
 
-# prove_writable: a file written down to the medium, read back, removed. A full stick is no broken one.
+# prove_writable: STICK_FULL, and: a file written down to the medium, read back, removed. A full stick is no broken one.
 prove_writable() {
     proof_file=$STICK/$STICK_PROOF
+    STICK_FULL=no
     clock
     proof_text="$LB_NAME $NOW"
     proof_back=''
@@ -128,6 +129,7 @@ prove_writable() {
     while IFS= read -r proof_line; do
         case $proof_line in
             *"No space left on device"*)
+                STICK_FULL=yes
                 warn "/dev/${stick_node##*/} is full: nothing more can be saved until something on it is deleted"
                 return 0
                 ;;

@@ -17,9 +17,12 @@ find_storage() {
         return
     fi
     step "storage: waiting up to $LB_STORAGE_SETTLE s for a stick labelled $LB_STORAGE_LABEL"
+    start_search
     # shellcheck disable=SC2086 # a list of names
     load_modules $LB_MODULES_STORAGE
+    hurry_usb
     search "$LB_STORAGE_LABEL" "$LB_STORAGE_SETTLE"
+    unhurry_usb
     if ! choose; then
         explain_absence
         return
@@ -43,17 +46,21 @@ explain_absence() {
         absence_rest=$REST
         # shellcheck disable=SC2086 # its fields
         set -- $LINE
-        [ "$5" != refused ] || STORAGE_REASON="/dev/$1 is labelled $LB_STORAGE_LABEL but is $2, which cannot hold settings: it needs ext4, f2fs or btrfs"
+        if [ "$5" = refused ]; then
+            STORAGE_REASON="/dev/$1 is labelled $LB_STORAGE_LABEL, but $2 cannot hold settings: ext4, f2fs or btrfs can"
+        fi
     done
 }
 
-# cure NAME FSTYPE: CURE = the command that would make this candidate the stick; empty when only a new file system would.
+# cure NAME FSTYPE UUID LABEL VERDICT: CURE = the command that would make this candidate the stick; empty when only a new
+# file system would, or when the label is not what is wrong with it.
 cure() {
+    CURE=''
+    [ "$5" != match ] || return 0
     shell_word "$LB_STORAGE_LABEL"
     case $2 in
         ext?) CURE="e2label /dev/$1 $WORD" ;;
         f2fs) CURE="f2fslabel /dev/$1 $WORD" ;;
         btrfs) CURE="btrfs filesystem label /dev/$1 $WORD" ;;
-        *) CURE='' ;;
     esac
 }

@@ -6,7 +6,7 @@
 #   ext    superblock at 1024: features 0x5c, magic ef53 at 0x38, UUID 0x68, label 0x78 (16 bytes)
 #   f2fs   superblock at 1024: magic f2f52010 at 0, UUID 0x6c, label 0x7c (512 units of UTF-16)
 #   btrfs  superblock at 65536: UUID 0x20, magic _BHRfS_M at 0x40, label 0x12b (256 bytes)
-#   vfat   boot sector: FAT32 at 82, label 71, serial 67; FAT12 and 16 at 54, label 43, serial 39; root folder
+#   vfat   boot sector: FAT32 at 82, label 71; FAT12 and FAT16 at 54, label 43; the label again in the root folder
 
 # read_words DEVICE OFFSET LENGTH: WORDS = four bytes each, in hex.
 read_words() {
@@ -115,7 +115,7 @@ read_iso9660() {
     FS_LABEL=$HEX
 }
 
-# read_boot_sector WORD…: boot_sector_type, and label and serial number for FAT.
+# read_boot_sector WORD…: boot_sector_type, and for FAT what read_vfat needs.
 read_boot_sector() {
     case ${1}${2}${3} in
         ??????4e54465320202020??) boot_sector_type=ntfs ;;
@@ -141,12 +141,10 @@ read_boot_sector() {
         4641543332??*) # "FAT32" at 82
             fat_size=${10}
             fat_root_cluster=${12}
-            fat_serial=${17#??????}${18%??}
             fat_label=${18#??????}${19}${20}${21%????}
             ;;
         *-464154313[26]??*) # "FAT12" or "FAT16" at 54
             fat_root_cluster=''
-            fat_serial=${10#??????}${11%??}
             fat_label=${11#??????}${12}${13}${14%????}
             ;;
         *)
@@ -188,26 +186,12 @@ read_vfat() {
         little_endian "$fat_root_cluster"
         vfat_first=$((vfat_first + (NUMBER - 2) * vfat_cluster))
     fi
-    case $fat_serial in
-        ????????) dashed_serial "$fat_serial" ;;
-    esac
     vfat_label=$fat_label
     # shellcheck disable=SC2086
     if read_words "$1" $((vfat_first * vfat_sector)) 2048; then find_volume_label $WORDS; fi
     [ "$vfat_label" = 4e4f204e414d4520202020 ] && vfat_label='' # "NO NAME    "
     hex_without_blanks "$vfat_label"
     FS_LABEL=$HEX
-}
-
-# dashed_serial HEX: FS_UUID of FAT: the number, highest byte first, with a dash in the middle.
-dashed_serial() {
-    hex_rest=$1
-    serial_reversed=''
-    while [ -n "$hex_rest" ]; do
-        take_byte
-        serial_reversed=$hex_byte$serial_reversed
-    done
-    FS_UUID=${serial_reversed%????}-${serial_reversed#????}
 }
 
 # find_volume_label WORD…: folder entries of 32 bytes: name 11, attributes at 11 (08 = label, 0f = a long name's part).
