@@ -63,6 +63,7 @@ from livebuilder.tree import Content, Kind, RootTree, device, directory
 _OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
+_FEATURE_STICK = "usb-storage"
 # In every image: what the storage step needs, and keyboards, which a USB host driver takes away from the BIOS.
 _FEATURES_ALWAYS = (_FEATURE_BASE, "extroot", "console")
 _FILE_SYSTEM_FEATURES = ("f2fs", "btrfs")
@@ -329,7 +330,7 @@ def _image_facts(profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ex
         label=profile.storage.label,
         settle_seconds=profile.storage.settle,
         modules_root=("loop", "ext4"),
-        modules_storage=index.names(index.expand("usb-storage")),
+        modules_storage=index.names(index.expand(_FEATURE_STICK)) if _FEATURE_STICK in profile.modules.features else (),
         modules_filesystems=("overlay", "ext4", *file_systems),
     )
 
