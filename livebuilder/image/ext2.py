@@ -38,7 +38,8 @@ class Ext2Plan:
     """What mke2fs is told (`block_size`, `bytes_per_inode`, `size_bytes`), and what comes of it.
 
     `blocks` and `inodes` are the file system's totals. `entries` is how many inodes the unpacked tree takes: one per
-    path, except the further names of a file, and lost+found, which mke2fs has made already.
+    path, except the further names of a file, and lost+found, which mke2fs has made already. `data_bytes` is what its
+    files and folders take, without what is to stay free.
     """
 
     block_size: int
@@ -47,6 +48,7 @@ class Ext2Plan:
     bytes_per_inode: int
     size_bytes: int
     entries: int
+    data_bytes: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def plan_ext2(tree: RootTree, *, free_bytes: int) -> Ext2Plan:
     block_size = next((size for size in _BLOCK_SIZES[:-1] if _suits(tree, folders, block_size=size)), _BLOCK_SIZES[-1])
     entries = sum(entry.kind is not Kind.HARDLINK and entry.path != _LOST_AND_FOUND for entry in tree)
     inodes = entries + max(_LEAST_FREE_INODES, free_bytes // _FREE_BYTES_PER_INODE)
-    data_blocks = _data_blocks(tree, folders, block_size=block_size) + align_up(free_bytes, block_size) // block_size
+    tree_blocks = _data_blocks(tree, folders, block_size=block_size)
+    data_blocks = tree_blocks + align_up(free_bytes, block_size) // block_size
     blocks = max(data_blocks, inodes + _USED_INODES)
     while blocks * block_size <= _LIMIT_BYTES:
         bytes_per_inode = blocks * block_size // (inodes + _USED_INODES)
@@ -79,7 +82,8 @@ def plan_ext2(tree: RootTree, *, free_bytes: int) -> Ext2Plan:
         lacking = max(data_blocks - made.free_blocks, inodes - made.free_inodes)
         if lacking <= 0:
             size_bytes = blocks * block_size
-            return Ext2Plan(block_size, made.blocks, made.inodes, bytes_per_inode, size_bytes, entries)
+            data_bytes = tree_blocks * block_size
+            return Ext2Plan(block_size, made.blocks, made.inodes, bytes_per_inode, size_bytes, entries, data_bytes)
         # A group more, no longer given up, frees some fifty blocks at once: step over no size that would do.
         blocks += max(1, lacking - _STEP_BACK_BLOCKS)
     raise LivebuilderError(

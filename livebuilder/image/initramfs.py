@@ -75,6 +75,7 @@ def render_image_conf(facts: ImageFacts, *, piece_compression: Compression) -> s
         "LB_ROOT_BLOCK_SIZE": str(facts.root.block_size),
         "LB_ROOT_BYTES_PER_INODE": str(facts.root.bytes_per_inode),
         "LB_ROOT_ENTRIES": str(facts.root.entries),
+        "LB_ROOT_DATA_KIB": str(facts.root.data_bytes // 1024),
         "LB_ROOT_UUID": root_uuid(facts.name),
         "LB_ROOT_LOOP": str(ROOT_LOOP),
         "LB_ROOT_INIT": facts.root_init,
