@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from livebuilder.errors import LivebuilderError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STAGE = ".livebuilder-"
 _ELSEWHERE = "choose another folder with -o"
 
 
@@ -28,7 +30,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     with _uninterrupted() as interruptible:
         made = _make_folders(target)
         try:
-            with _explained(target), tempfile.TemporaryDirectory(prefix=".livebuilder-", dir=target) as name:
+            with _explained(target), tempfile.TemporaryDirectory(prefix=_STAGE, dir=target) as name:
                 stage = Path(name)
                 with interruptible():
                     yield stage
@@ -36,9 +38,9 @@ def staged_folder(target: Path) -> Iterator[Path]:
                     for file in files:
                         file.chmod(0o666 & ~_umask())
                         _flush(file)
-                for file in files:
-                    file.replace(target / file.name)
-                _flush(target)
+                with _alone(target):
+                    for file in files:
+                        file.replace(target / file.name)
         except BaseException:
             for folder in made:
                 _remove_if_empty(folder)
@@ -61,6 +63,8 @@ def verify_writable(target: Path) -> None:
 
 @contextmanager
 def _explained(target: Path) -> Iterator[None]:
+    if target.name.startswith(_STAGE):
+        target = target.parent  # a file staged within a folder staged: the user knows the outer one
     try:
         yield
     except OSError as error:
@@ -94,6 +98,19 @@ def _remove_if_empty(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.EEXIST):
             raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other run land its files between ours; what was renamed is on the disk afterwards."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flush(path: Path) -> None:
