@@ -133,14 +133,18 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def snapshot(*folders: Path) -> dict[str, tuple[int, int, int, str]]:
-    """Everything below the folders: mode, owner, time of change and what is in it. Folders that are not there: none."""
+def snapshot(*folders: Path, folder_times: bool = True) -> dict[str, tuple[int, int, int, str]]:
+    """Everything below the folders: mode, owner, time of change and what is in it. Folders that are not there: none.
+
+    Without `folder_times` a file may have come and gone in a folder.
+    """
     found = {}
     for folder in folders:
         for path in (folder, *sorted(folder.rglob("*"))) if folder.exists() else ():
             facts = path.lstat()
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-            found[str(path)] = (facts.st_mode, facts.st_uid, facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
+            time = facts.st_mtime_ns if folder_times or not path.is_dir() else 0
+            found[str(path)] = (facts.st_mode, facts.st_uid, time, hashlib.sha256(data).hexdigest())
     return found
 
 
