@@ -46,12 +46,7 @@ read_parameters() {
 
 # read_parameter WORD
 read_parameter() {
-    case $1 in
-        *\"*\"*)
-            parameter_tail=${1#*\"}
-            set -- "${1%%\"*}${parameter_tail%%\"*}${parameter_tail#*\"}"
-            ;;
-    esac
+    while [ "${1#*\"}" != "$1" ]; do set -- "${1%%\"*}${1#*\"}"; done
     case $1 in
         lb.label=?*) LB_STORAGE_LABEL=${1#*=} ;;
         lb.storage=off) STORAGE_WANTED=no ;;

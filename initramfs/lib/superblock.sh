@@ -38,6 +38,7 @@ read_superblock() {
 # mkfs for ext and f2fs leaves an old boot sector standing, the one for FAT clears what is behind its own.
 read_first_sectors() {
     boot_sector_type=''
+    [ $# -ge 576 ] || return 0 # too small for any file system
     read_boot_sector "$@"
     shift 256
     case ${15}:$1 in
@@ -93,7 +94,7 @@ read_f2fs() {
 }
 
 read_btrfs() {
-    [ "${17-}${18-}" = 5f42485266535f4d ] || return 0
+    [ $# -ge 140 ] && [ "${17}${18}" = 5f42485266535f4d ] || return 0
     FS_TYPE=btrfs
     dashed_uuid "$9" "${10}" "${11}" "${12}"
     shift 74

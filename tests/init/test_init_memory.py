@@ -1,0 +1,46 @@
+"""initramfs/lib/memory.sh: what is counted before it is taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.init import InitMachine, meminfo
+
+
+@pytest.mark.parametrize(
+    ("total", "available", "free", "cached", "shared", "usable"),
+    [
+        (96000, 62000, 60000, 9000, 9000, 60000),  # slab that never comes back is in MemAvailable only
+        (28904, 14608, 9860, 5740, 5740, 9860),  # 44 MB, as measured: the OOM killer came at 14,608
+        (96000, 40000, 60000, 9000, 9000, 40000),  # watermarks: the kernel knows better when it is pessimistic
+        (96000, 90000, 60000, 20000, 9000, 71000),  # page cache of real files comes back
+        (96000, None, 60000, 9000, 9000, 60000),  # before Linux 3.14
+    ],
+)
+def test_what_is_available(
+    machine: InitMachine, total: int, available: int | None, free: int, cached: int, shared: int, usable: int
+) -> None:
+    machine.write("proc/meminfo", meminfo(total=total, available=available, free=free, cached=cached, shared=shared))
+    assert machine.call('read_memory; echo "$MEMORY_TOTAL $MEMORY_AVAILABLE"').stdout == f"{total} {usable}\n"
+
+
+@pytest.mark.parametrize(("need", "enough"), [(59999, True), (60000, True), (60001, False)])
+def test_the_boundary(machine: InitMachine, need: int, enough: bool) -> None:
+    done = machine.call(f'ROOT_MODE=ext2; expect_memory {need} && echo enough; echo "$PROBLEM"')
+    said = f"not enough memory for ext2: need {need} KiB, have 60000 KiB"
+    assert done.stdout == ("enough\n\n" if enough else f"{said}\n")
+    assert (said in machine.log) is not enough
+
+
+def test_few_pages_wait_to_be_written_while_unpacking(machine: InitMachine) -> None:
+    machine.call("limit_dirty_pages")
+    assert (machine.root / "proc/sys/vm/dirty_bytes").read_text() == "1048576\n"
+    machine.call("restore_dirty_pages")
+    assert (machine.root / "proc/sys/vm/dirty_ratio").read_text() == "20\n"
+
+
+def test_a_kernel_without_these_settings_is_no_reason_to_stop(machine: InitMachine) -> None:
+    (machine.root / "proc/sys/vm/dirty_bytes").unlink()
+    (machine.root / "proc/sys/vm").rmdir()
+    done = machine.call("limit_dirty_pages; restore_dirty_pages; echo on")
+    assert (done.stdout, done.stderr) == ("on\n", "")
