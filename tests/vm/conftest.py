@@ -1,0 +1,60 @@
+"""Images to boot, and what a failed boot leaves to read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.builds import BuiltImage, run_command, shared_folder
+
+# Half the time of the default image to its prompt: no drivers that a stick does without, and gzip.
+_SMALL = """\
+name = "small"
+[modules]
+features = ["usb-storage", "f2fs", "btrfs"]
+[output]
+compression = "gzip"
+"""
+
+
+def build_small(folder: Path, *settings: str) -> None:
+    """Build the small image into `folder`; `settings` are KEY=VALUE, as for `build --set`."""
+    profile = folder.with_suffix(".toml")
+    profile.write_text(_SMALL)
+    words = [word for setting in settings for word in ("--set", setting)]
+    outcome = run_command("build", profile, "--output", folder, *words, timeout_seconds=900)
+    assert outcome.status == 0, outcome.stderr
+
+
+@pytest.fixture(scope="session")
+def small_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
+    """A router that boots quickly; nobody writes into its folder."""
+    return BuiltImage(shared_folder(tmp_path_factory, "small-image", build_small))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Name the logs of the boots that a failed test is about."""
+    report = yield
+    if report.failed:
+        logs = sorted({log for value in getattr(item, "funcargs", {}).values() for log in _logs_in(value)})
+        if logs:
+            report.sections.append(("boot logs", "\n".join(map(str, logs))))
+    return report
+
+
+def _logs_in(value: Any) -> Iterable[Path]:
+    if isinstance(log := getattr(value, "log", None), Path):
+        yield log
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _logs_in(part)
+    elif isinstance(value, dict):
+        yield from _logs_in(list(value.values()))
+    elif hasattr(value, "__dataclass_fields__"):
+        yield from _logs_in([getattr(value, name) for name in value.__dataclass_fields__])
