@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from livebuilder.image.initramfs import (
     tools_tree,
 )
 from livebuilder.image.lint import lint_image, place_of, texts_of
-from livebuilder.image.payload import Layer, split_layers
+from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
 from livebuilder.image.router import router_tree, service_links
 from livebuilder.iso.loader import Loader, find_loader
 from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files, menu_for
@@ -180,11 +181,11 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         root.verify()
         _check_init(root, profile)
         image = plan_ext2(root, free_bytes=profile.root.free)
-        facts = _image_facts(profile, sources.kernel, index, image)
-        early = (
-            tools_tree(busybox=sources.busybox, modules=module_tree(sources.kernel, index, base)),
-            init_tree(image_conf=render_image_conf(facts, piece_compression=piece_compression(packed))),
-        )
+        tools = tools_tree(busybox=sources.busybox, modules=module_tree(sources.kernel, index, base))
+        shared = shared_paths(tools, root)
+        tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
+        facts = _image_facts(profile, sources.kernel, index, image, shared)
+        early = (tools, init_tree(image_conf=render_image_conf(facts, piece_compression=piece_compression(packed))))
         _lint(early, root, generated, index)
     warnings = (*sources.warnings, *_xattr_warnings(root))
     for warning in warnings:
@@ -197,7 +198,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         loader=loader,
         early=early,
         root=root,
-        layers=split,
+        layers=without_paths(split, shared),
         image=image,
         compression=packed,
         packages=sources.packages,
@@ -229,7 +230,8 @@ def _gather(request: BuildRequest) -> Sources:
     else:
         assert profile.root.path
         path = Path(profile.root.path)
-        with step(f"Reading {path}"):
+        looked_at = f"ls -l {path}" if profile.root.source == "directory" else f"tar -tvf {path}"
+        with step(f"Reading {path}"), _hinted(f"{looked_at}   # shows what is in it"):
             if profile.root.source == "directory":
                 root = root_tree_from_directory(path)
             else:
@@ -238,6 +240,16 @@ def _gather(request: BuildRequest) -> Sources:
     packages.setdefault(busybox.package.name, busybox.package)
     listed = tuple(packages[name] for name in sorted(packages))
     return Sources(kernel, root, busybox.content, listed, tuple(warnings))
+
+
+@contextmanager
+def _hinted(hint: str) -> Iterator[None]:
+    """Give errors that have no hint of their own this one."""
+    try:
+        yield
+    except LivebuilderError as error:
+        error.hint = error.hint or hint
+        raise
 
 
 def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:
@@ -285,7 +297,9 @@ def _user_files(profile: Profile) -> RootTree:
         uid, _, gid = text.partition(":")
         owned = [entry for entry in tree if f"/{entry.path}/".startswith(f"{path.rstrip('/')}/")]
         if not owned:
-            raise LivebuilderError(f"root.owners: {path} is not in {profile.root.files}")
+            raise LivebuilderError(
+                f"root.owners: {path} is not in {profile.root.files}", hint=f"find {profile.root.files}"
+            )
         tree.overlay(RootTree(replace(entry, uid=int(uid), gid=int(gid)) for entry in owned))
     return tree
 
@@ -310,7 +324,10 @@ def _check_init(root: RootTree, profile: Profile) -> None:
         )
     mode = root[entry.target].mode if entry.kind is Kind.HARDLINK else entry.mode
     if not mode & 0o111:
-        raise LivebuilderError(f"{profile.root.init} in the root is not executable (mode {mode:04o})")
+        raise LivebuilderError(
+            f"{profile.root.init} in the root is not executable (mode {mode:04o})",
+            hint="chmod +x the file, or put one that is into root.files",
+        )
 
 
 def _newest(sources: Sources) -> int:
@@ -318,7 +335,9 @@ def _newest(sources: Sources) -> int:
     return max((entry.mtime for tree in (sources.root, sources.kernel.modules) for entry in tree), default=0)
 
 
-def _image_facts(profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ext2Plan) -> ImageFacts:
+def _image_facts(
+    profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ext2Plan, shared: tuple[str, ...]
+) -> ImageFacts:
     file_systems = [name for name in _FILE_SYSTEM_FEATURES if name in profile.modules.features]
     return ImageFacts(
         version=__version__,
@@ -332,6 +351,7 @@ def _image_facts(profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ex
         modules_root=("loop", "ext4"),
         modules_storage=index.names(index.expand(_FEATURE_STICK)) if _FEATURE_STICK in profile.modules.features else (),
         modules_filesystems=("overlay", "ext4", *file_systems),
+        shared=shared,
     )
 
 
@@ -347,7 +367,10 @@ def _lint(early: Sequence[RootTree], root: RootTree, generated: RootTree, index:
     findings = lint_image(texts_of(image, image), place=initramfs, modules=modules, other_root=in_root)
     findings += lint_image(texts_of(generated, root), place=in_root, modules=modules)
     if findings:
-        raise LivebuilderError("the image lacks what its scripts name:\n" + "\n".join(f"  {f}" for f in findings))
+        raise LivebuilderError(
+            "the image lacks what its scripts name:\n" + "\n".join(f"  {finding}" for finding in findings),
+            hint="add what is missing with root.packages or root.files, or take out of root.files what names it",
+        )
 
 
 def _xattr_warnings(root: RootTree) -> tuple[str, ...]:
