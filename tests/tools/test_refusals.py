@@ -1,0 +1,381 @@
+"""`livebuilder build` with input that cannot be built: an error that names the thing, and nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from livebuilder.cache import cache_root
+from livebuilder.iso.loader import find_loader, wanted_names
+from tests.support.builds import (
+    NO_NETWORK,
+    Outcome,
+    SmallSystem,
+    assert_refused,
+    private_cache,
+    run_command,
+    run_main,
+    snapshot,
+)
+from tests.support.kernels import write_modules
+
+pytestmark = pytest.mark.network
+
+
+class Bench:
+    """A small system of the test's own to break, and the folder a build is to leave alone."""
+
+    def __init__(self, system: SmallSystem, folder: Path) -> None:
+        self.folder = folder
+        self.release = system.release
+        for name in ("boot", "root"):
+            shutil.copytree(system.folder / name, folder / name, symlinks=True)
+        (folder / "lib").symlink_to(system.folder / "lib")
+        shutil.copy(system.profile, folder)
+        self.out = folder / "out"
+
+    def build(self, *words: str) -> Outcome:
+        before = snapshot(self.folder, folder_times=False)
+        outcome = run_main("build", "--offline", self.folder / "small.toml", *words, "-o", self.out)
+        assert snapshot(self.folder, folder_times=False) == before, "something was left behind"
+        return outcome
+
+    def tar(self, *members: tuple[str, dict[str, object]]) -> str:
+        """An archive of the root and, behind it, `members`; returns the words that build from it."""
+        with tarfile.open(self.folder / "root.tar", "w") as tar:
+            tar.add(self.folder / "root", ".")
+            for name, facts in members:
+                member = tarfile.TarInfo(name)
+                for key, value in facts.items():
+                    setattr(member, key, value)
+                tar.addfile(member, io.BytesIO(b"x" * member.size))
+        return "root.tar"
+
+
+@pytest.fixture
+def bench(small_system: SmallSystem, tmp_path: Path) -> Bench:
+    return Bench(small_system, tmp_path)
+
+
+def test_the_bench_builds(bench: Bench) -> None:
+    """Or every refusal below would have another reason."""
+    outcome = run_main("build", "--offline", bench.folder / "small.toml", "-o", bench.out)
+    assert outcome.status == 0, outcome.stderr
+    assert (bench.out / "small.iso").exists()
+    bench.tar()
+    archive = ("--set", "root.source=archive", "--set", "root.path=root.tar")
+    archived = run_main("build", "--offline", bench.folder / "small.toml", *archive, "-o", bench.out)
+    assert archived.status == 0, archived.stderr
+
+
+# Kernels
+
+
+def broken_kernel(data: bytes) -> Callable[[Bench], None]:
+    return lambda bench: (bench.folder / "boot/vmlinuz").write_bytes(data)  # type: ignore[return-value]
+
+
+def shortened_kernel(bench: Bench) -> None:
+    path = bench.folder / "boot/vmlinuz"
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def foreign_modules(bench: Bench) -> None:
+    (bench.folder / "lib").unlink()
+    write_modules(bench.folder / "lib/modules" / bench.release, release="5.10.0-8-686")
+
+
+def no_modules(bench: Bench) -> None:
+    (bench.folder / "lib").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda bench: (bench.folder / "boot/vmlinuz").unlink(), ["kernel.image: there is no file", "vmlinuz"]),
+        (broken_kernel(b""), ["boot/vmlinuz"]),
+        (broken_kernel(b"\x7fELF" + bytes(5000)), ["boot/vmlinuz", "bzImage"]),
+        (broken_kernel(b"#!/bin/sh\n" * 1000), ["boot/vmlinuz", "bzImage"]),
+        (shortened_kernel, ["boot/vmlinuz"]),
+        (foreign_modules, ["5.10.0-8-686", "vmlinuz"]),
+        (no_modules, ["kernel.modules: there is no folder"]),
+    ],
+    ids=["none", "empty", "elf", "script", "short", "modules of another", "no modules"],
+)
+def test_a_kernel_that_is_none(bench: Bench, spoil: Callable[[Bench], object], said: list[str]) -> None:
+    spoil(bench)
+    assert_refused(bench.build(), *said)
+
+
+@pytest.mark.parametrize(("compression", "option"), [("xz", "CONFIG_RD_XZ"), ("zstd", "CONFIG_RD_ZSTD")])
+def test_a_compression_the_kernel_cannot_unpack(bench: Bench, compression: str, option: str) -> None:
+    config = bench.folder / f"boot/config-{bench.release}"
+    text = config.read_text()
+    assert f"{option}=y\n" in text
+    config.write_text(text.replace(f"{option}=y\n", f"# {option} is not set\n"))
+    outcome = bench.build("--set", f"output.compression={compression}")
+    assert_refused(outcome, compression, option, bench.release, "gzip")
+
+
+# Roots
+
+
+def test_a_root_without_its_init(bench: Bench) -> None:
+    (bench.folder / "root/etc/preinit").unlink()
+    assert_refused(bench.build(), "/etc/preinit", "root.init=")
+
+
+def test_an_init_that_is_not_executable(bench: Bench) -> None:
+    (bench.folder / "root/etc/preinit").chmod(0o644)
+    assert_refused(bench.build(), "/etc/preinit", "not executable", "0644")
+
+
+def test_an_init_that_is_a_folder(bench: Bench) -> None:
+    assert_refused(bench.build("--set", "root.init=/etc"), "/etc")
+
+
+def test_an_init_behind_a_dead_link(bench: Bench) -> None:
+    (bench.folder / "root/init").symlink_to("nowhere")
+    assert_refused(bench.build("--set", "root.init=/init"), "/init")
+
+
+def test_a_root_that_is_not_there(bench: Bench) -> None:
+    assert_refused(bench.build("--set", "root.path=nowhere"), "root.path: there is no folder", "nowhere")
+
+
+@pytest.mark.parametrize("cut", [0, 100, 5000, 1_000_000])
+def test_an_archive_cut_short(bench: Bench, cut: int) -> None:
+    path = bench.folder / bench.tar()
+    path.write_bytes(path.read_bytes()[:cut])
+    assert_refused(bench.build("--set", "root.source=archive", "--set", "root.path=root.tar"), "root.tar")
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("../escaped", {"size": 1})], "../escaped"),
+        ([("etc/../../escaped", {"size": 1})], "escaped"),
+        ([("dev/x", {"type": tarfile.CHRTYPE}), ("dev/x/below", {"size": 1})], "dev/x"),
+        ([("etc/preinit", {"size": 1})], "etc/preinit"),
+        ([("hard", {"type": tarfile.LNKTYPE, "linkname": "nowhere"})], "hard"),
+        ([("long/" + "n" * 256, {"size": 1})], "nnnn"),
+    ],
+    ids=["dots", "dots inside", "device as a parent", "given twice", "link to nothing", "name too long"],
+)
+def test_a_hostile_archive(bench: Bench, members: list[tuple[str, dict[str, object]]], said: str) -> None:
+    bench.tar(*members)
+    assert_refused(bench.build("--set", "root.source=archive", "--set", "root.path=root.tar"), said)
+    assert not list(bench.folder.parent.glob("escaped"))
+
+
+def test_owners_of_what_is_not_there(bench: Bench) -> None:
+    (bench.folder / "files").mkdir()
+    outcome = bench.build("--set", "root.files=files", "--set", 'root.owners={"/srv" = "1:1"}')
+    assert_refused(outcome, "root.owners", "/srv")
+
+
+# Profiles
+
+
+def test_all_problems_of_a_profile_at_once(bench: Bench) -> None:
+    profile = bench.folder / "small.toml"
+    profile.write_text(
+        'nmae = "x"\n[storage]\nlabel = "seventeen-letters"\nsetle = 3\n[output]\ncompression = "lzma"\n'
+    )
+    outcome = bench.build("--set", "boot.timeout=-1")
+    assert_refused(
+        outcome, f"{profile}: nmae: unknown key; did you mean name?", "storage.setle: unknown key", "storage.settle",
+        "'seventeen-letters' has 17 bytes", "'lzma' is not one of", "boot.timeout",
+    )  # fmt: skip
+    assert len(outcome.stderr.splitlines()) == 6, "five problems and a hint"
+
+
+@pytest.mark.parametrize(
+    "data", [b"name = ", b"\xff\xfe", b"x = " + b"[" * 20_000, b"x = " + b"9" * 5_000],
+    ids=["cut", "bytes", "deep", "long"],
+)  # fmt: skip
+def test_a_profile_that_is_not_toml(bench: Bench, data: bytes) -> None:
+    (bench.folder / "small.toml").write_bytes(data)
+    assert_refused(bench.build(), str(bench.folder / "small.toml"), "not TOML")
+
+
+def test_a_profile_that_cannot_be_read(bench: Bench) -> None:
+    (bench.folder / "small.toml").unlink()
+    assert_refused(bench.build(), "small.toml", "No such file or directory")
+    (bench.folder / "small.toml").mkdir()
+    assert_refused(bench.build(), "small.toml", "Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("storage.label=seventeen-letters", "17 bytes"),
+        ("nme=x", "did you mean name?"),
+        ("name", "write KEY=VALUE"),
+        ("root.free=lots", "'lots' is not a size"),
+        ("storage.settle=never", "storage.settle"),
+        ("root.init=init", "absolute path"),
+        ("boot.cmdline=\x07", "one line of text"),
+        ("name=" + "[" * 5000, "name"),
+        ("modules.features=['cdromm']", "cdromm"),
+        ("modules.features=['cdrom']", "cdrom"),  # which the few modules of the small kernel do not make up
+        ("modules.extra=['no_such_module']", "no_such_module"),
+    ],
+)
+def test_a_setting_that_cannot_be(bench: Bench, setting: str, said: str) -> None:
+    assert_refused(bench.build("--set", setting), said)
+
+
+def test_a_feature_s_nearest_name(bench: Bench) -> None:
+    assert_refused(bench.build("--set", "modules.features=['cdromm']"), "did you mean cdrom?")
+    assert_refused(bench.build("--set", "modules.extra=['overlai']"), "like name: overlay")
+
+
+# What the host has not
+
+
+@pytest.fixture
+def loader_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The one folder where the loader is looked for, as on a host that has it there; empty at first."""
+    place = tmp_path_factory.mktemp("syslinux")
+    usual = find_loader.__defaults__
+    find_loader.__defaults__ = (((place, place),),)
+    yield place
+    find_loader.__defaults__ = usual
+
+
+def test_no_loader(bench: Bench, loader_places: Path) -> None:
+    assert list(loader_places.iterdir()) == []
+    assert_refused(bench.build(), "ISOLINUX", "apt-get install isolinux", "dnf", "pacman", "apk")
+
+
+def test_a_loader_without_its_module(bench: Bench, small_system: SmallSystem, loader_places: Path) -> None:
+    for place in ("/usr/lib/ISOLINUX", "/usr/share/syslinux", "/usr/lib/syslinux/bios"):
+        if (Path(place) / "isolinux.bin").exists():
+            shutil.copy(Path(place) / "isolinux.bin", loader_places)
+    assert_refused(bench.build(), f"{loader_places}/ldlinux.c32", "missing")
+
+
+def test_a_module_of_another_loader(bench: Bench, loader_places: Path) -> None:
+    defaults = find_loader.__defaults__
+    find_loader.__defaults__ = None
+    from livebuilder.iso.loader import PLACES
+
+    loader = find_loader(PLACES)
+    find_loader.__defaults__ = defaults
+    shutil.copy(loader.isolinux_bin, loader_places)
+    module = loader.modules["ldlinux.c32"].read_bytes()
+    name = wanted_names(module)[0]
+    (loader_places / "ldlinux.c32").write_bytes(module.replace(name + b"\0", name[:-1] + b"?\0"))
+    assert_refused(bench.build(), "ldlinux.c32 does not belong to", "same version")
+    (loader_places / "ldlinux.c32").write_bytes(module)
+    assert bench.out.exists() is False
+    assert run_main("build", "--offline", bench.folder / "small.toml", "-o", bench.out).status == 0
+
+
+def test_no_network_and_an_empty_cache(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), **NO_NETWORK}
+    outcome = run_command("build", "-o", tmp_path / "out", env=env)
+    assert_refused(outcome, "no package lists of Debian's can be had", "network")
+    assert not (tmp_path / "out").exists()
+    outcome = run_command("build", "--offline", "-o", tmp_path / "out", env=env)
+    assert_refused(outcome, "no package lists", "without --offline")
+
+
+def test_no_apt(tmp_path: Path) -> None:
+    """PATH without it; our own interpreter is found all the same."""
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": str(tmp_path)}
+    outcome = run_command("build", "-o", tmp_path / "out", env=env)
+    assert_refused(outcome, "this host has no apt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cache_that_cannot_be(bench: Bench) -> None:
+    (bench.folder / "taken").write_text("a file")
+    env = {"XDG_CACHE_HOME": str(bench.folder / "taken")}
+    outcome = run_command("build", bench.folder / "small.toml", "-o", bench.out, env=env)
+    assert_refused(outcome, f"{bench.folder}/taken/livebuilder")
+    assert not bench.out.exists()
+
+
+def test_a_package_nobody_has(tmp_path: Path) -> None:
+    packages = 'root.packages=["dropbear-bni"]'
+    outcome = run_main("build", "--offline", "--set", packages, "-o", tmp_path / "out")
+    assert_refused(outcome, "no package dropbear-bni", "did you mean dropbear-bin?")
+    assert not (tmp_path / "out").exists()
+
+
+# What would fail on the other machine
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "mode", "said"),
+    [
+        ("bin/busybox", "", 0o644, ["busybox"]),
+        ("lib/functions.sh", "frobnicate --now\n", 0o644, ["lib/functions.sh: frobnicate"]),
+        ("etc/preinit", "#!/bin/bash\nexec /sbin/init\n", 0o755, ["/bin/bash is not in the root"]),
+        ("etc/inittab", "::sysinit:/etc/init.d/nosuch boot\n", 0o644, ["/etc/init.d/nosuch"]),
+    ],
+)
+def test_user_files_that_break_what_the_scripts_name(
+    tmp_path: Path, path: str, text: str, mode: int, said: list[str]
+) -> None:
+    file = tmp_path / "files" / path
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    file.chmod(mode)
+    outcome = run_main("build", "--offline", "--set", f"root.files={tmp_path / 'files'}", "-o", tmp_path / "out")
+    assert_refused(outcome, "the image lacks what its scripts name", *said)
+    assert not (tmp_path / "out").exists()
+
+
+def parse_size_shown(line: str) -> float:
+    number, unit, *_ = line.split()
+    return float(number) * {"B": 1, "KiB": 1024, "MiB": 1024**2}[unit]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_over_the_budget(bench: Bench, compression: str) -> None:
+    settings = ("--set", f"output.compression={compression}")
+    sound = run_main("build", "--offline", bench.folder / "small.toml", *settings, "-o", bench.folder / "sound")
+    assert sound.status == 0
+    size = (bench.folder / "sound/small.iso").stat().st_size
+    outcome = bench.build(*settings, "--set", f"output.max_size={size - 12345}")
+    assert_refused(outcome, f"the ISO has {size} bytes, 12345 more than", "max_size")
+    listed = [line for line in outcome.stderr.splitlines() if line.startswith("  ") and "try:" not in line]
+    assert len(listed) == 10
+    assert sorted(line.split()[-1] for line in listed[:2]) == ["boot/initramfs", "boot/vmlinuz"]
+    sizes = [parse_size_shown(line) for line in listed]
+    assert sizes == sorted(sizes, reverse=True)
+    assert any("/bin/busybox (before compression)" in line for line in listed)
+    enough = run_main(
+        "build",
+        "--offline",
+        bench.folder / "small.toml",
+        *settings,
+        "--set",
+        f"output.max_size={size}",
+        "-o",
+        bench.out,
+    )
+    assert enough.status == 0, enough.stderr
+
+
+def test_over_the_budget_what_was_there_stays(bench: Bench) -> None:
+    bench.out.mkdir()
+    (bench.out / "small.iso").write_text("an older one")
+    assert bench.build("--set", "output.max_size=1M").status == 1
+    assert [path.name for path in bench.out.iterdir()] == ["small.iso"]
+
+
+def test_offline_what_no_build_fetched(tmp_path: Path) -> None:
+    env = private_cache(tmp_path / "cache", cache_root(), without=("deb-data", "debs", "debian"))
+    outcome = run_main("build", "--offline", "-o", tmp_path / "out", env=env)
+    assert_refused(outcome, "not in the cache", "without --offline")
+    assert not (tmp_path / "out").exists()
