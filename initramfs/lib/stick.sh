@@ -13,7 +13,7 @@ mount_stick() {
         ext?) stick_type=ext4 ;;
         *) stick_type=$2 ;;
     esac
-    load_modules overlay "$stick_type"
+    knows_filesystem "$stick_type" || load_modules "$stick_type"
     knows_filesystem "$stick_type" || stick_type=$2
     knows_filesystem "$stick_type" || problem "the kernel of this image has no driver for $2" || return
     if is_write_protected "$1"; then

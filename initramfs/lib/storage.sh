@@ -19,7 +19,7 @@ find_storage() {
     step "storage: waiting up to $LB_STORAGE_SETTLE s for a stick labelled $LB_STORAGE_LABEL"
     start_search
     # shellcheck disable=SC2086 # a list of names
-    load_modules $LB_MODULES_STORAGE
+    load_modules $LB_MODULES_STORAGE overlay # the last while there is time: it is needed when the stick is found
     hurry_usb
     search "$LB_STORAGE_LABEL" "$LB_STORAGE_SETTLE"
     unhurry_usb
