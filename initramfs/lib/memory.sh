@@ -35,11 +35,14 @@ expect_memory() {
     problem "not enough memory for $ROOT_MODE: need $1 KiB, have $MEMORY_AVAILABLE KiB"
 }
 
-# measure_payload: PAYLOAD_KIB = what the pieces still to be unpacked occupy.
+# measure_payload: PAYLOAD_KIB = what occupies memory only until it is in the root: the pieces, the modules.
 measure_payload() {
-    PAYLOAD_KIB=$(du -sk "$ROOT/payload" 2>/dev/null)
-    PAYLOAD_KIB=${PAYLOAD_KIB%%[!0-9]*}
-    : "${PAYLOAD_KIB:=0}"
+    PAYLOAD_KIB=0
+    for payload_part in "$ROOT/payload" "$ROOT/lib/modules"; do
+        payload_kib=$(du -sk "$payload_part" 2>/dev/null)
+        payload_kib=${payload_kib%%[!0-9]*}
+        PAYLOAD_KIB=$((PAYLOAD_KIB + ${payload_kib:-0}))
+    done
 }
 
 # limit_dirty_pages / restore_dirty_pages: while unpacking, little may wait in memory to be written. Afterwards the

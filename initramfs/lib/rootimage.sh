@@ -47,7 +47,10 @@ build_ext2_root() {
         ROOT_ATTEMPTS=$((ROOT_ATTEMPTS + 1))
         root_full=no
         step "root: attempt $ROOT_ATTEMPTS, ext2 of $root_kib KiB"
-        make_root_image "$root_kib" && unpack_payload "$NEW_ROOT" && verify_root "$EXT2_OWN_INODES" && return
+        if make_root_image "$root_kib" && unpack_payload "$NEW_ROOT" && verify_root "$EXT2_OWN_INODES"; then
+            drop_early_modules
+            return
+        fi
         discard_root_image
         [ "$root_full" = yes ] || return 1
         root_kib=$((root_kib + root_kib / 8))
@@ -77,7 +80,6 @@ make_root_image() {
     run mount -t ext2 -o noatime "$root_node" "$NEW_ROOT" 2>/dev/null ||
         run mount -t ext4 -o noatime "$root_node" "$NEW_ROOT" || problem "the ext2 image cannot be mounted" || return
     mount_options "$NEW_ROOT" || problem "nothing is mounted at $NEW_ROOT" || return
-    drop_early_modules
     expect_room
 }
 
@@ -129,7 +131,7 @@ expect_room() {
     problem "$LB_ROOT_DATA_KIB KiB and $LB_ROOT_ENTRIES inodes do not fit into $room_kib KiB and $room_inodes inodes"
 }
 
-# unpack_payload TARGET: every layer, in the order of its name.
+# unpack_payload TARGET: every layer, in the order of its name, and what the initramfs itself has of the root.
 unpack_payload() {
     unpack_before=''
     for unpack_piece in "$ROOT"/payload/*.cpio*; do
@@ -139,6 +141,17 @@ unpack_payload() {
         [ "$unpack_layer" = "$unpack_before" ] && continue
         unpack_before=$unpack_layer
         unpack_pieces "$1" "$ROOT/payload/$unpack_layer".*.cpio* || return
+    done
+    copy_shared "$1"
+}
+
+# copy_shared TARGET: files of the root that this initramfs needs too travel once, here; LB_SHARED are their paths.
+copy_shared() {
+    for shared_path in $LB_SHARED; do
+        run cp -p "$ROOT/$shared_path" "$1/$shared_path" || unpack_failed "/$shared_path" "cp exit $?" || return
+        case $ROOT_MODE-$shared_path in
+            tmpfs-lib/modules/*) run rm "$ROOT/$shared_path" ;; # memory is short; the programs still run
+        esac
     done
 }
 
@@ -153,13 +166,17 @@ unpack_pieces() {
     read -r unpack_damaged <"$STATE/damaged"
     [ "$unpack_status" -ne 0 ] || [ -n "$unpack_damaged" ] || return 0
     while read -r unpack_line; do step "cpio: $unpack_line"; done <"$STATE/cpio.log"
+    unpack_failed "layer $unpack_layer" "cpio exit $unpack_status${unpack_damaged:+, $unpack_damaged}"
+}
+
+# unpack_failed WHAT HOW: false. A full file system stops cpio, and then the decompressor too: that is no damage.
+unpack_failed() {
     read_room || return
-    # A full file system stops cpio, and then the decompressor too: that is no damage.
     if [ "$room_kib" -lt 64 ] || [ "$room_inodes" -lt 4 ]; then
         root_full=yes
-        problem "layer $unpack_layer does not fit: $room_kib KiB and $room_inodes inodes left"
+        problem "$1 does not fit: $room_kib KiB and $room_inodes inodes left"
     else
-        problem "layer $unpack_layer could not be unpacked (cpio exit $unpack_status${unpack_damaged:+, $unpack_damaged})"
+        problem "$1 could not be unpacked ($2)"
     fi
 }
 
@@ -210,7 +227,6 @@ build_tmpfs_root() {
     ROOT_DEVICE=tmpfs
     ROOT_ATTEMPTS=$((ROOT_ATTEMPTS + 1))
     step "root: attempt $ROOT_ATTEMPTS, tmpfs"
-    drop_early_modules
     measure_payload
     tmpfs_kib=$LB_ROOT_DATA_KIB
     [ "$tmpfs_kib" -gt 0 ] || tmpfs_kib=$LB_ROOT_KIB
@@ -219,7 +235,7 @@ build_tmpfs_root() {
     expect_memory $((tmpfs_kib - PAYLOAD_KIB + WORKING_KIB)) || return
     tmpfs_limits=size=$((LB_ROOT_KIB * 3 / 2 + 4 * LB_ROOT_ENTRIES))k,nr_inodes=$((2 * LB_ROOT_ENTRIES + 4096))
     run mount -t tmpfs -o "mode=0755,$tmpfs_limits" root "$NEW_ROOT" || problem "tmpfs for the root failed" || return
-    unpack_payload "$NEW_ROOT" && verify_root 1
+    unpack_payload "$NEW_ROOT" && verify_root 1 && drop_early_modules
 }
 
 # drop_payload: the pieces are memory too.

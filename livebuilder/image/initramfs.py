@@ -44,6 +44,7 @@ class ImageFacts:
     modules_root: tuple[str, ...]
     modules_storage: tuple[str, ...]
     modules_filesystems: tuple[str, ...]
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def render_image_conf(facts: ImageFacts, *, piece_compression: Compression) -> s
         "LB_MODULES_ROOT": " ".join(facts.modules_root),
         "LB_MODULES_STORAGE": " ".join(facts.modules_storage),
         "LB_MODULES_FILESYSTEMS": " ".join(facts.modules_filesystems),
+        "LB_SHARED": " ".join(facts.shared),
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from livebuilder.tree import Entry, Kind, RootTree
 PIECE_BYTES = 2 * MIB
 # Part of every cache key: raise it when the bytes of a piece change for another reason than its input.
 _GENERATION = "1"
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,29 @@ def split_layers(layers: Sequence[tuple[str, RootTree]]) -> tuple[RootTree, tupl
     if left:
         result[-1] = Layer(result[-1].name, result[-1].entries + left)
     return root, tuple(result)
+
+
+def shared_paths(early: RootTree, root: RootTree) -> tuple[str, ...]:
+    """The files of the root that the initramfs has at the same place: /init copies them instead of unpacking them.
+
+    Only those without further names, and whose name the shell reads as one word.
+    """
+    linked = {entry.target for entry in root if entry.kind is Kind.HARDLINK}
+    pairs = ((entry, root.get(entry.path)) for entry in early if entry.kind is Kind.FILE)
+    return tuple(
+        entry.path
+        for entry, same in pairs
+        if same is not None
+        and same.kind is Kind.FILE
+        and entry.path not in linked
+        and _PLAIN_PATH.fullmatch(entry.path)
+        and entry.content.same_as(same.content)
+    )
+
+
+def without_paths(layers: Iterable[Layer], paths: Collection[str]) -> tuple[Layer, ...]:
+    """The layers with these paths taken out."""
+    return tuple(Layer(one.name, tuple(e for e in one.entries if e.path not in paths)) for one in layers)
 
 
 def _parents(path: str) -> Iterator[str]:
