@@ -18,12 +18,13 @@ from livebuilder.iso.plan import IMAGE_FACTS
 from livebuilder.iso.report import IsoReport, read_file, read_iso, render_report
 from livebuilder.kernel.image import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
 from livebuilder.sizes import MIB, render_size
-from livebuilder.tree import Entry, Kind, RootTree
+from livebuilder.tree import Entry, Kind, RootTree, is_implied
 from livebuilder.unpacking import unpack_first
 
 # Enough for any initramfs a machine of the time could take, and a bound for hostile ones.
 _LIMIT_BYTES = 2048 * MIB
 _PIECE = re.compile(r"payload/(?P<layer>.+)\.(?P<number>\d{3})\.cpio(\.\w+)?")
+_SOMETHING = re.compile(rb"[^\0]")
 _LETTER = {
     Kind.DIRECTORY: "d", Kind.FILE: "-", Kind.HARDLINK: "-", Kind.SYMLINK: "l",
     Kind.CHAR: "c", Kind.BLOCK: "b", Kind.FIFO: "p",
@@ -57,6 +58,11 @@ class Archive:
     plain_size: int
     tree: RootTree
 
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What stands in the archive; a folder may be missing that lies around what does (Linux drops such files)."""
+        return tuple(entry for entry in self.tree if not is_implied(entry))
+
 
 @dataclass(frozen=True)
 class InitramfsInspection:
@@ -74,7 +80,7 @@ class InitramfsInspection:
                 "compression": a.compression,
                 "packed_size": a.packed_size,
                 "plain_size": a.plain_size,
-                "entries": [_entry_to_json(a.tree, entry) for entry in a.tree],
+                "entries": [_entry_to_json(a.tree, entry) for entry in a.entries],
             }
             for a in self.archives
         ]
@@ -85,8 +91,8 @@ class InitramfsInspection:
         lines = [f"{self.path}: initramfs, {render_size(self.size)}, {len(self.archives)} archives"]
         for archive in self.archives:
             sizes = f"{render_size(archive.packed_size)} packed, {render_size(archive.plain_size)} plain"
-            lines.append(f"  {archive.name}: {archive.compression}, {sizes}, {len(archive.tree)} entries")
-            lines += [f"    {_line(archive.tree, entry)}" for entry in archive.tree]
+            lines.append(f"  {archive.name}: {archive.compression}, {sizes}, {len(archive.entries)} entries")
+            lines += [f"    {_line(archive.tree, entry)}" for entry in archive.entries]
         return "\n".join(lines)
 
 
@@ -188,36 +194,38 @@ def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:
     Raises `LivebuilderError` for damage, naming `source`.
     """
     layers: dict[str, list[tuple[bytes, str]]] = {}
+    view = memoryview(data)
     offset = number = 0
     try:
-        while offset < len(data):
-            if data[offset] == 0:  # padding between archives
-                offset += 1
-                continue
+        while (offset := _behind_padding(data, offset)) < len(data):
             compression = compression_of(data[offset : offset + 8])
             if compression is None:
                 raise LivebuilderError(f"no archive at byte {offset}")
             if compression.name == "none":
-                tree, used = cpio.read_archive(data[offset:], source=source)
+                tree, used = cpio.read_archive(view[offset:], source=source)
                 yield Archive(f"archive {number}", "none", used, used, tree)
                 _collect(tree, layers)
             else:
                 plain, used = unpack_first(data[offset:], compression.name, most_bytes=_LIMIT_BYTES)
-                start = 0
-                while start < len(plain):
-                    if plain[start] == 0:
-                        start += 1
-                        continue
-                    tree, end = cpio.read_archive(plain[start:], source=source)
-                    yield Archive(f"archive {number}", compression.name, used if not start else 0, end, tree)
+                start = end = 0
+                while (start := _behind_padding(plain, end)) < len(plain):
+                    tree, size = cpio.read_archive(memoryview(plain)[start:], source=source)
+                    yield Archive(f"archive {number}", compression.name, used if not end else 0, size, tree)
                     _collect(tree, layers)
-                    start += end
+                    end = start + size
             offset += used
             number += 1
         for name, pieces in layers.items():
             yield _layer(name, pieces, source=source)
     except LivebuilderError as error:
-        raise LivebuilderError(f"{source}: {error.message}", hint=error.hint) from error
+        where = "" if source in error.message else f"{source}: "
+        raise LivebuilderError(f"{where}{error.message}", hint=error.hint or "copy or build it again") from error
+
+
+def _behind_padding(data: bytes, offset: int) -> int:
+    """Where the zeros at `offset` end: archives are padded with any number of them."""
+    found = _SOMETHING.search(data, offset)
+    return found.start() if found else len(data)
 
 
 def _collect(tree: RootTree, layers: dict[str, list[tuple[bytes, str]]]) -> None:

@@ -221,7 +221,7 @@ class RootTree:
         old = self._entries.get(entry.path)
         if old is None:
             self._add_parents(entry)
-        elif not _is_implied(old):
+        elif not is_implied(old):
             if _conflict(old, entry):
                 raise TreeError(
                     f"/{entry.path} is given twice with different content: by {_source(old)} ({_describe(old)})"
@@ -270,7 +270,7 @@ class RootTree:
             if entry.kind is not Kind.DIRECTORY:
                 self.remove(entry.path)
         for entry in other:
-            if entry.path in self._entries and not _is_implied(entry):
+            if entry.path in self._entries and not is_implied(entry):
                 self._entries[entry.path] = entry
             else:
                 self.add(entry)
@@ -357,7 +357,8 @@ class RootTree:
 _IMPLIED = "(implied parent)"
 
 
-def _is_implied(entry: Entry) -> bool:
+def is_implied(entry: Entry) -> bool:
+    """Whether no source gave this folder: it is there because something lies in it."""
     return entry.source is _IMPLIED
 
 
@@ -385,12 +386,12 @@ def _source(entry: Entry) -> str:
 
 def _giver(tree: RootTree, entry: Entry) -> str:
     """The source of `entry`, or, where it is implied, of the first entry below it."""
-    below = (e for e in tree if e.path.startswith(entry.path + "/") and not _is_implied(e))
-    return _source(next(below, entry) if _is_implied(entry) else entry)
+    below = (e for e in tree if e.path.startswith(entry.path + "/") and not is_implied(e))
+    return _source(next(below, entry) if is_implied(entry) else entry)
 
 
 def _conflict(old: Entry, new: Entry) -> bool:
-    if _is_implied(new):
+    if is_implied(new):
         return old.kind is not Kind.DIRECTORY
     same = (old.kind, old.mode, old.uid, old.gid, old.target, old.device, dict(old.xattrs)) == (
         new.kind, new.mode, new.uid, new.gid, new.target, new.device, dict(new.xattrs)
