@@ -23,8 +23,14 @@ _DAY_SECONDS = 24 * 60 * 60
 def cache_root() -> Path:
     """`$XDG_CACHE_HOME/livebuilder`, else `~/.cache/livebuilder` (XDG Base Directory Specification)."""
     home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".cache"
-    return base / "livebuilder"
+    if home.startswith("/"):
+        return Path(home) / "livebuilder"
+    try:
+        return Path.home() / ".cache/livebuilder"
+    except RuntimeError as error:
+        raise LivebuilderError(
+            "there is no home folder to keep the cache in", hint="set XDG_CACHE_HOME to a folder you can write"
+        ) from error
 
 
 class Cache:

@@ -261,6 +261,7 @@ def vm_test(
     from livebuilder.cache import Cache, cache_root
     from livebuilder.inspection import image_facts
     from livebuilder.sizes import parse_size
+    from livebuilder.staging import make_folder
     from livebuilder.usb.plan import StickIdentity, plan_stick
     from livebuilder.usb.stick import make_stick_image
     from livebuilder.vm.accelerator import find_accelerator
@@ -273,7 +274,7 @@ def vm_test(
     label = image_facts(iso)["label"]
     with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
         folder = logs or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         stick = stick or folder / "stick.img"
         make_stick_image(stick, plan_stick(label=label, identity=StickIdentity.random()), force=True)
         proof = two_boot_proof(

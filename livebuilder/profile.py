@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from livebuilder.errors import LivebuilderError
+from livebuilder.errors import LivebuilderError, UsageError
+from livebuilder.kernel.modules import feature_names
 from livebuilder.sizes import MIB, parse_size
 
 BUILT_IN = "the built-in profile"
@@ -63,7 +64,7 @@ def _label(value: str) -> str:
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
-Budget = Annotated[int | None, BeforeValidator(_budget)]
+Budget = Annotated[int | None, BeforeValidator(_budget), Field(ge=0)]
 RootPath = Annotated[str, AfterValidator(_absolute)]
 Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9._-]{0,31}", "a name (a-z, 0-9, . _ -; at most 32)")]
 PackageName = Annotated[str, _matching(r"[a-z0-9][a-z0-9.+-]+", "a Debian package name")]
@@ -71,7 +72,7 @@ ModuleWord = Annotated[str, _matching(r"[A-Za-z0-9_-]+", "a name of a feature or
 Console = Annotated[str, _matching(r"tty[A-Za-z]*\d+(,\d+[noe]?\d?r?)?", "a console (tty0, ttyS0,115200n8)")]
 Label = Annotated[str, AfterValidator(_label)]
 Owner = Annotated[str, _matching(r"\d+:\d+", "a numeric owner and group (0:0)")]
-OneLine = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "one line of text")]
+Words = Annotated[str, _matching(r"[ -~]*", "one line of plain ASCII")]
 
 
 class _Section(BaseModel):
@@ -86,21 +87,6 @@ class KernelSection(_Section):
     image: str | None = None
     modules: str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _files_when_named(cls, values: object) -> object:
-        if isinstance(values, dict) and "source" not in values and ("image" in values or "modules" in values):
-            return {**values, "source": "files"}
-        return values
-
-    @model_validator(mode="after")
-    def _complete(self) -> KernelSection:
-        if self.source == "files" and not (self.image and self.modules):
-            raise ValueError('needs both image = "…/vmlinuz" and modules = "…/lib/modules/VERSION"')
-        if self.source == "debian" and (self.image or self.modules):
-            raise ValueError('has image or modules, which source = "debian" does not use')
-        return self
-
 
 class RootSection(_Section):
     """What the router's root is made of."""
@@ -109,20 +95,10 @@ class RootSection(_Section):
     packages: tuple[PackageName, ...] = Field(default=("dropbear-bin", "e2fsprogs"), strict=False)
     path: str | None = None
     files: str | None = None
-    owners: dict[str, Owner] = {}
+    owners: dict[RootPath, Owner] = {}
     init: RootPath = "/etc/preinit"
     mode: Literal["ext2", "tmpfs"] = "ext2"
     free: Size = 2 * MIB
-
-    @model_validator(mode="after")
-    def _complete(self) -> RootSection:
-        if self.source != "debian" and not self.path:
-            raise ValueError(f'source = "{self.source}" needs path = "…"')
-        if self.source == "debian" and self.path:
-            raise ValueError('has a path, which source = "debian" does not use')
-        if self.source != "debian" and "packages" in self.model_fields_set:
-            raise ValueError(f'has packages, which source = "{self.source}" does not use')
-        return self
 
 
 class ModulesSection(_Section):
@@ -144,7 +120,7 @@ class BootSection(_Section):
 
     console: tuple[Console, ...] = Field(default=("tty0", "ttyS0,115200n8"), strict=False, min_length=1)
     timeout: Annotated[int, Field(ge=0, le=600)] = 3
-    cmdline: OneLine = ""
+    cmdline: Words = ""
 
 
 class OutputSection(_Section):
@@ -169,24 +145,27 @@ class Profile(_Section):
 def read_profile(path: Path | None, *, settings: Sequence[str] = ()) -> Profile:
     """The profile in `path` (None: the built-in one), changed by `settings`, each `KEY=VALUE` as in `root.free=4M`.
 
-    Paths in the result are absolute. Raises `ProfileError` with every problem found.
+    Paths in the result are absolute. Raises `ProfileError` with every problem found, `UsageError` for a setting that
+    is no KEY=VALUE.
     """
     where = str(path) if path else BUILT_IN
     values = _read_toml(path) if path else {}
-    problems: list[str] = []
+    base = (path.parent if path else Path()).absolute()
     for setting in settings:
-        _apply(values, setting, problems)
+        _apply(values, setting)
+    problems: list[str] = []
     profile: Profile | None = None
     try:
-        profile = Profile.model_validate(values)
+        profile = Profile.model_validate(_with_implied_source(values))
     except ValidationError as error:
-        problems += [f"{where}: {_describe(detail)}" for detail in error.errors()]
-    if profile is not None:
-        profile = _with_absolute_paths(profile, (path.parent if path else Path()).absolute())
-        problems += [f"{where}: {problem}" for problem in _missing_files(profile)]
+        problems += [_describe(detail) for detail in error.errors()]
+    problems += [*_combinations(values), *_unknown_features(values), *_missing_files(values, base)]
     if problems or profile is None:
-        raise ProfileError("\n".join(problems), hint=_HINT)
-    return profile
+        raise ProfileError(
+            "\n".join(f"{where}: {problem}" for problem in problems),
+            hint="docs/profile.md lists every key; livebuilder build --help shows examples",
+        )
+    return _with_absolute_paths(profile, base)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -202,18 +181,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ProfileError(f"{path}: not TOML: {error}", hint=_HINT) from error
 
 
-def _apply(values: dict[str, Any], setting: str, problems: list[str]) -> None:
+def _apply(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        problems.append(f"--set {setting}: write KEY=VALUE, as in --set storage.label=rootfs_data")
-        return
+        raise UsageError(f"--set {setting}: write KEY=VALUE", hint="--set storage.label=rootfs_data")
     table = values
     for part in parts[:-1]:
         below = table.setdefault(part, {})
         if not isinstance(below, dict):
-            problems.append(f"--set {setting}: {part} is not a section")
-            return
+            raise UsageError(f"--set {setting}: {part} is not a section", hint="--set storage.label=rootfs_data")
         table = below
     table[parts[-1]] = _value(text)
 
@@ -241,6 +218,8 @@ def _describe(detail: Mapping[str, Any]) -> str:
     message = str(detail["msg"]).removeprefix("Value error, ")
     if kind == "literal_error":
         message = f"{detail['input']!r} is not one of {detail['ctx']['expected']}"
+    elif kind in ("tuple_type", "model_type", "dict_type"):
+        message = f"should be {'a list' if kind == 'tuple_type' else 'a section'}, got {detail['input']!r}"
     elif kind.endswith("_type"):
         message = f"{message[0].lower()}{message[1:]}, got {detail['input']!r}"
     return f"{key}: {message}"
@@ -256,30 +235,80 @@ def _keys_at(location: Sequence[str]) -> list[str]:
     return list(fields)
 
 
+def _get(values: Mapping[str, Any], section: str, key: str) -> object:
+    """What the TOML says, right or wrong; None where it says nothing."""
+    table = values.get(section)
+    return table.get(key) if isinstance(table, dict) else None
+
+
+def _with_implied_source(values: dict[str, Any]) -> dict[str, Any]:
+    """A kernel image of one's own needs no `source = "files"`."""
+    kernel = values.get("kernel")
+    if isinstance(kernel, dict) and "source" not in kernel and {"image", "modules"} & kernel.keys():
+        return {**values, "kernel": {**kernel, "source": "files"}}
+    return values
+
+
+def _combinations(values: dict[str, Any]) -> Iterator[str]:
+    """Keys that need or exclude one another; looked for in the TOML itself, so that other mistakes hide none."""
+    implied = _with_implied_source(values)
+    kernel, root = _get(implied, "kernel", "source") or "debian", _get(values, "root", "source") or "debian"
+    image, modules = _get(values, "kernel", "image"), _get(values, "kernel", "modules")
+    if kernel == "files" and not (image and modules):
+        yield 'kernel: needs both image = "…/vmlinuz" and modules = "…/lib/modules/VERSION"'
+    if kernel == "debian" and (image or modules):
+        yield 'kernel: has image or modules, which source = "debian" does not use'
+    if root in ("directory", "archive") and not _get(values, "root", "path"):
+        yield f'root: source = "{root}" needs path = "…"'
+    if root == "debian" and _get(values, "root", "path"):
+        yield 'root: has a path, which source = "debian" does not use'
+    if root in ("directory", "archive") and _get(values, "root", "packages") is not None:
+        yield f'root: has packages, which source = "{root}" does not use'
+    if _get(values, "root", "owners") and not _get(values, "root", "files"):
+        yield "root.owners: has no files whose owners it could name: root.files is not set"
+
+
+def _unknown_features(values: Mapping[str, Any]) -> Iterator[str]:
+    features = _get(values, "modules", "features")
+    known = feature_names()
+    for feature in features if isinstance(features, list) else []:
+        if isinstance(feature, str) and feature not in known:
+            near = get_close_matches(feature, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            yield f"modules.features: there is no feature {feature!r}; {meant}"
+
+
+def _missing_files(values: Mapping[str, Any], base: Path) -> Iterator[str]:
+    in_folder = _get(values, "root", "source") == "directory"
+    for section, key, folder in (
+        ("kernel", "image", False),
+        ("kernel", "modules", True),
+        ("root", "path", in_folder),
+        ("root", "files", True),
+    ):
+        value = _get(values, section, key)
+        if not isinstance(value, str):
+            continue
+        try:
+            path = _absolute_path(value, base)
+            there = path.is_dir() if folder else path.is_file()
+        except (RuntimeError, ValueError, OSError) as error:  # ~nobody/x, a NUL, a name that is too long
+            yield f"{section}.{key}: {value!r} cannot be a path here: {error}"
+            continue
+        if not there:
+            yield f"{section}.{key}: there is no {'folder' if folder else 'file'} {path}"
+
+
+def _absolute_path(value: str, base: Path) -> Path:
+    return base / Path(value).expanduser()
+
+
 def _with_absolute_paths(profile: Profile, base: Path) -> Profile:
     def absolute(value: str | None) -> str | None:
-        return None if value is None else str(base / Path(value).expanduser())
+        return None if value is None else str(_absolute_path(value, base))
 
     kernel = {"image": absolute(profile.kernel.image), "modules": absolute(profile.kernel.modules)}
     root = {"path": absolute(profile.root.path), "files": absolute(profile.root.files)}
     return profile.model_copy(
         update={"kernel": profile.kernel.model_copy(update=kernel), "root": profile.root.model_copy(update=root)}
     )
-
-
-def _missing_files(profile: Profile) -> list[str]:
-    wanted = {
-        "kernel.image": (profile.kernel.image, Path.is_file, "file"),
-        "kernel.modules": (profile.kernel.modules, Path.is_dir, "folder"),
-        "root.path": (
-            profile.root.path,
-            Path.is_dir if profile.root.source == "directory" else Path.is_file,
-            "folder" if profile.root.source == "directory" else "file",
-        ),
-        "root.files": (profile.root.files, Path.is_dir, "folder"),
-    }
-    return [
-        f"{key}: there is no {noun} {value}"
-        for key, (value, check, noun) in wanted.items()
-        if value and not check(Path(value))
-    ]

@@ -28,7 +28,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     Raises `LivebuilderError` when `target` cannot be written or the disk is full.
     """
     with _uninterrupted() as interruptible:
-        made = _make_folders(target)
+        made = make_folder(target)
         try:
             with _explained(target), tempfile.TemporaryDirectory(prefix=_STAGE, dir=target) as name:
                 stage = Path(name)
@@ -78,8 +78,8 @@ def _explained(target: Path) -> Iterator[None]:
         raise
 
 
-def _make_folders(target: Path) -> list[Path]:
-    """Make `target` and its parents; returns those that were missing, deepest first."""
+def make_folder(target: Path) -> list[Path]:
+    """Make `target` and its parents; returns those that were missing, deepest first. Raises `LivebuilderError`."""
     missing = [folder for folder in (target, *target.parents) if not folder.exists()]
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livebuilder.errors import LivebuilderError
+from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.profile import Profile, ProfileError, read_profile
 
 
 def problems(*settings: str, path: Path | None = None) -> list[str]:
-    with pytest.raises(ProfileError) as caught:
+    with pytest.raises((ProfileError, UsageError)) as caught:
         read_profile(path, settings=settings)
     return caught.value.message.splitlines()
 
@@ -94,6 +94,7 @@ def test_all_problems_are_told_at_once_with_file_and_key(tmp_path: Path) -> None
     path = tmp_path / "bad.toml"
     path.write_text(
         'nam = "x"\n[kernel]\nsource = "debiann"\n[root]\npackges = ["a"]\nfree = "2Q"\n'
+        '[root.owners]\n"srv" = "1:1"\n[modules]\nfeatures = ["nick"]\n'
         '[storage]\nlabel = "much-too-long-for-ext"\nsettle = "15"\n'
     )
     found = problems("boot.timeout=-1", path=path)
@@ -106,7 +107,23 @@ def test_all_problems_are_told_at_once_with_file_and_key(tmp_path: Path) -> None
     assert "storage.label: 'much-too-long-for-ext' has 21 bytes" in text
     assert "storage.settle: input should be a valid integer, got '15'" in text
     assert "boot.timeout" in text
-    assert len(found) == 7
+    assert "modules.features: there is no feature 'nick'; did you mean nic?" in text
+    assert "root.owners: has no files" in text
+    assert "root.owners.srv" in text
+    assert len(found) == 10
+
+
+def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        '[root]\nsource = "directory"\npakages = ["a"]\nfiles = "nowhere"\n[kernel]\nimage = "~nobody-at-all/x"\n'
+    )
+    text = "\n".join(problems(path=path))
+    assert "root.pakages: unknown key; did you mean root.packages?" in text
+    assert 'root: source = "directory" needs path = "…"' in text
+    assert f"root.files: there is no folder {tmp_path}/nowhere" in text
+    assert "kernel.image: '~nobody-at-all/x' cannot be a path here" in text
+    assert "kernel: needs both image" in text
 
 
 @pytest.mark.parametrize(
@@ -126,9 +143,12 @@ def test_all_problems_are_told_at_once_with_file_and_key(tmp_path: Path) -> None
         ("storage.settle=301", "less than or equal to 300"),
         ("boot.console=[]", "at least 1 item"),
         ('boot.console=["lpt1"]', "is not a console"),
-        ('boot.cmdline="a\\nb"', "is not one line of text"),
+        ('boot.cmdline="a\\nb"', "is not one line of plain ASCII"),
         ("output.compression=lz4", "is not one of 'none', 'gzip', 'xz' or 'zstd'"),
         ("output.max_size=big", "'big' is not a size"),
+        ("output.max_size=-5", "greater than or equal to 0"),
+        ("root.packages=dropbear", "should be a list, got 'dropbear'"),
+        ("kernel=debian", "kernel: should be a section, got 'debian'"),
         ("root.mode=ext4", "is not one of 'ext2' or 'tmpfs'"),
         ('modules.features=["a/b"]', "is not a name of a feature"),
         ("root.files=/nonexistent/files", "root.files: there is no folder /nonexistent/files"),
