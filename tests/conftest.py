@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.builds import (
     BuiltImage,
@@ -17,6 +18,10 @@ from tests.support.builds import (
 from tests.support.strict import pytest_sessionfinish
 
 __all__ = ["pytest_sessionfinish"]
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
