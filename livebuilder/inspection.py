@@ -171,7 +171,10 @@ def inspect_file(path: Path) -> Inspection:
 
 def image_facts(path: Path) -> dict[str, Any]:
     """What an ISO of ours says of itself: name, label, kernel, packages. Raises `LivebuilderError` for any other."""
-    report = read_iso(path)
+    try:
+        report = read_iso(path)
+    except LivebuilderError as error:
+        raise LivebuilderError(error.message, hint=error.hint or "name an ISO of livebuilder build") from error
     found = next((file for file in report.files if file.path == IMAGE_FACTS), None)
     if found is None:
         raise LivebuilderError(
