@@ -1,0 +1,41 @@
+"""`livebuilder vm test` as its user runs it, on the default image: the proof, its JSON, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from livebuilder.process import run
+from tests.support.builds import BuiltImage, run_command
+from tests.support.documents import assert_documented
+
+pytestmark = [pytest.mark.vm, pytest.mark.network]
+
+
+def test_the_proof(default_image: BuiltImage, tmp_path: Path) -> None:
+    logs, stick = tmp_path / "logs", tmp_path / "stick.img"
+    outcome = run_command(
+        "vm", "test", default_image.iso, "--machine", "pc-2000", "--memory", "128M", "--logs", logs, "--stick", stick,
+        "--json", timeout_seconds=600,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.stderr
+    proof = outcome.json
+    assert_documented("vm test", proof)
+    assert (proof["success"], proof["reasons"]) == (True, [])
+    assert (proof["machine"], proof["memory_bytes"]) == ("pc-2000", 128 * 1024 * 1024)
+    assert [(boot["name"], boot["stick"], boot["token_found"]) for boot in proof["boots"]] == [
+        ("first", True, False), ("second", True, True), ("control", False, False),
+    ]  # fmt: skip
+    assert [boot["record"]["storage"]["state"] for boot in proof["boots"]] == ["persistent", "persistent", "volatile"]
+    for boot in proof["boots"]:
+        assert Path(boot["log"]).is_relative_to(logs)
+        assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in boot["screenshots"])
+    assert proof["token"] in content_of(stick, "/upper/etc/config/livebuilder-proof")
+
+
+def content_of(stick: Path, path: str) -> str:
+    """A file of the stick's file system, as e2fsprogs reads it."""
+    (partition,) = json.loads(run(["sfdisk", "--json", stick]).stdout)["partitiontable"]["partitions"]
+    return run(["debugfs", "-R", f"cat {path}", f"{stick}?offset={partition['start'] * 512}"]).stdout
