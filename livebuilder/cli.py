@@ -102,7 +102,9 @@ def build(
 
       livebuilder build --offline --set output.compression=gzip
     """
-    from livebuilder.build import BuildRequest, plan_build, run_build
+    from livebuilder.build.inputs import BuildRequest
+    from livebuilder.build.plan import plan_build
+    from livebuilder.build.run import run_build
     from livebuilder.cache import Cache, cache_root
     from livebuilder.profile import read_profile
 

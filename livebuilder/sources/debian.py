@@ -120,6 +120,23 @@ class DebianArchive:
             (package,) = resolution.packages
             return DebianBusybox(_busybox_of(RootTree(unpacked[BUSYBOX].entries())).content, package)
 
+    def copyrights(self, packages: Iterable[DebianPackage]) -> dict[str, bytes]:
+        """The copyright file of each of `packages`, which were used before, by name; some name another package's.
+
+        A documentation folder may be a link to that of a package that was not needed: that one has no text here.
+        """
+        texts = {}
+        for package in packages:
+            deb = self._find_unpacked(package)
+            if deb is None:
+                continue
+            folder = f"usr/share/doc/{package.name}"
+            found = {entry.path: entry for entry in deb.entries(frozenset({folder, f"{folder}/copyright"}))}
+            entry = found.get(f"{folder}/copyright")
+            if entry is not None and entry.kind is Kind.FILE:
+                texts[package.name] = entry.content.read()
+        return texts
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn a cache that cannot be written into an error to act on."""

@@ -135,7 +135,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_same_list_sees_heavy_parts_where_they_are_loaded() -> None:
-    code = "import sys, livebuilder.build, livebuilder.vm.session, livebuilder.sources.deb; print(*sys.modules)"
+    code = "import sys, livebuilder.build.run, livebuilder.vm.session, livebuilder.sources.deb; print(*sys.modules)"
     loaded = set(run([sys.executable, "-c", code]).stdout.split())
     assert {"pydantic", "qemu", "loguru"} <= loaded
 

@@ -1,16 +1,8 @@
-"""The build: a profile in, an output folder with a bootable ISO out.
-
-`plan_build()` gathers and decides everything and writes nothing but the cache; `run_build()` packs, writes and reads
-back. A failed or interrupted run leaves the output folder as it was.
-"""
+"""What a build will be: gathered and decided in full before anything is written but the cache."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +10,10 @@ from typing import Any
 from loguru import logger
 
 from livebuilder import __version__, cpio
+from livebuilder.build.inputs import BuildRequest, gather_inputs
+from livebuilder.build.report import (
+    package_to_json,
+)
 from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS, Compression
 from livebuilder.console import step
@@ -26,9 +22,7 @@ from livebuilder.image.busybox import applets_of
 from livebuilder.image.ext2 import Ext2Plan, plan_ext2
 from livebuilder.image.initramfs import (
     ImageFacts,
-    Initramfs,
     init_tree,
-    make_initramfs,
     piece_compression,
     render_image_conf,
     tools_tree,
@@ -36,62 +30,26 @@ from livebuilder.image.initramfs import (
 from livebuilder.image.lint import lint_image, place_of, texts_of
 from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
 from livebuilder.image.router import router_tree, service_links
-from livebuilder.iso.loader import Loader, find_loader
-from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files, menu_for
-from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
-from livebuilder.iso.writer import write_iso
-from livebuilder.kernel.image import Kernel, kernel_from_files, unpackable_compressions
+from livebuilder.iso.loader import Loader
+from livebuilder.iso.menu import BootMenu, menu_for
+from livebuilder.kernel.image import Kernel, unpackable_compressions
 from livebuilder.kernel.modinfo import is_module, module_name
 from livebuilder.kernel.modules import ModuleIndex, module_tree
 from livebuilder.profile import Profile
-from livebuilder.report import (
-    MANIFEST_VERSION,
-    BuildReport,
-    OutputFile,
-    check_budget,
-    layer_to_json,
-    package_to_json,
-    render_sha256sums,
-)
 from livebuilder.sizes import render_size
-from livebuilder.sources.archive import root_tree_from_archive
-from livebuilder.sources.debian import DebianArchive, DebianPackage
+from livebuilder.sources.copyright import HostPackage
+from livebuilder.sources.debian import DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
-from livebuilder.staging import staged_folder, verify_writable
-from livebuilder.tree import Content, Kind, RootTree, device, directory
+from livebuilder.tree import Kind, RootTree, device, directory
 
 # On the ISO; /boot/vmlinuz and /boot/initramfs are what isolinux.cfg names.
-_OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
+OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
 _FEATURE_STICK = "usb-storage"
 # In every image: what the storage step needs, and keyboards, which a USB host driver takes away from the BIOS.
 _FEATURES_ALWAYS = (_FEATURE_BASE, "extroot", "console")
 _FILE_SYSTEM_FEATURES = ("f2fs", "btrfs")
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What the user asked for. `epoch` in seconds since 1970 (SOURCE_DATE_EPOCH), None: that of the inputs."""
-
-    profile: Profile
-    output: Path
-    cache: Cache
-    offline: bool = False
-    refresh: bool = False
-    strict: bool = False
-    epoch: int | None = None
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What was gathered, before it is put together."""
-
-    kernel: Kernel
-    root: RootTree
-    busybox: Content
-    packages: tuple[DebianPackage, ...]
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +61,9 @@ class BuildPlan:
     cache: Cache
     kernel: Kernel
     loader: Loader
+    loader_packages: tuple[HostPackage, ...]
+    copyrights: Mapping[str, bytes]
+    menu: BootMenu
     early: tuple[RootTree, ...]
     root: RootTree
     layers: tuple[Layer, ...]
@@ -122,7 +83,7 @@ class BuildPlan:
         return {
             "name": self.profile.name,
             "output": str(self.output),
-            "files": [self.iso_name, *_OUTPUT_NAMES],
+            "files": [self.iso_name, *OUTPUT_NAMES],
             "kernel": {"release": self.kernel.release, "source": self.kernel.source},
             "loader": self.loader.version,
             "packages": [package_to_json(package) for package in self.packages],
@@ -142,7 +103,7 @@ class BuildPlan:
         """The plan for a reader."""
         layers = ", ".join(f"{layer.name} ({len(layer.entries)} entries)" for layer in self.layers)
         lines = [
-            f"{self.output / self.iso_name}, and beside it {', '.join(_OUTPUT_NAMES)}",
+            f"{self.output / self.iso_name}, and beside it {', '.join(OUTPUT_NAMES)}",
             f"  kernel    {self.kernel.release} from {self.kernel.source}",
             f"  packages  {' '.join(f'{p.name}={p.version}' for p in self.packages) or 'none'}",
             f"  root      {render_size(self.root.size_bytes())} in {len(self.root)} entries: {layers}",
@@ -158,14 +119,21 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     Raises `LivebuilderError` for whatever would make the image fail on the other machine.
     """
     profile = request.profile
-    loader = find_loader()
-    sources = _gather(request)
+    menu = menu_for(
+        profile.name,
+        version=__version__,
+        storage_label=profile.storage.label,
+        consoles=profile.boot.console,
+        timeout_seconds=profile.boot.timeout,
+        cmdline=profile.boot.cmdline,
+    )
+    sources = gather_inputs(request)
     with step("Putting the root together"):
-        epoch = request.epoch if request.epoch is not None else _newest(sources)
+        epoch = request.epoch if request.epoch is not None else sources.newest
         index = ModuleIndex.from_kernel(sources.kernel)
         chosen = _chosen_modules(profile, index)
         base = index.expand(_FEATURE_BASE)
-        packed = _check_compression(profile, sources.kernel)
+        packed, unsure = _check_compression(profile, sources.kernel)
         generated = _generated_tree(profile, sources.root, epoch=epoch)
         layers = [
             ("10-packages", sources.root),
@@ -187,7 +155,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         facts = _image_facts(profile, sources.kernel, index, image, shared)
         early = (tools, init_tree(image_conf=render_image_conf(facts, piece_compression=piece_compression(packed))))
         _lint(early, root, generated, index)
-    warnings = (*sources.warnings, *_xattr_warnings(root))
+    warnings = (*sources.warnings, *unsure, *_xattr_warnings(root))
     for warning in warnings:
         logger.warning("{}", warning)
     return BuildPlan(
@@ -195,7 +163,10 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         output=request.output,
         cache=request.cache,
         kernel=sources.kernel,
-        loader=loader,
+        loader=sources.loader,
+        loader_packages=sources.loader_packages,
+        copyrights=sources.copyrights,
+        menu=menu,
         early=early,
         root=root,
         layers=without_paths(split, shared),
@@ -207,51 +178,6 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     )
 
 
-def _gather(request: BuildRequest) -> Sources:
-    profile = request.profile
-    archive = DebianArchive(
-        cache=request.cache, offline=request.offline, strict=request.strict, refresh=request.refresh
-    )
-    packages: dict[str, DebianPackage] = {}
-    warnings: dict[str, None] = {}
-    if profile.kernel.source == "debian":
-        debian_kernel = archive.kernel(profile.kernel.flavour)
-        kernel = debian_kernel.kernel
-        packages |= {package.name: package for package in debian_kernel.packages}
-        warnings |= dict.fromkeys(debian_kernel.warnings)
-    else:
-        assert profile.kernel.image and profile.kernel.modules
-        kernel = kernel_from_files(Path(profile.kernel.image), Path(profile.kernel.modules))
-    if profile.root.source == "debian":
-        debian_root = archive.root(profile.root.packages)
-        root = debian_root.tree
-        packages |= {package.name: package for package in debian_root.packages}
-        warnings |= dict.fromkeys(debian_root.warnings)
-    else:
-        assert profile.root.path
-        path = Path(profile.root.path)
-        looked_at = f"ls -l {path}" if profile.root.source == "directory" else f"tar -tvf {path}"
-        with step(f"Reading {path}"), _hinted(f"{looked_at}   # shows what is in it"):
-            if profile.root.source == "directory":
-                root = root_tree_from_directory(path)
-            else:
-                root = root_tree_from_archive(path, cache=request.cache)
-    busybox = archive.busybox()
-    packages.setdefault(busybox.package.name, busybox.package)
-    listed = tuple(packages[name] for name in sorted(packages))
-    return Sources(kernel, root, busybox.content, listed, tuple(warnings))
-
-
-@contextmanager
-def _hinted(hint: str) -> Iterator[None]:
-    """Give errors that have no hint of their own this one."""
-    try:
-        yield
-    except LivebuilderError as error:
-        error.hint = error.hint or hint
-        raise
-
-
 def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:
     features = dict.fromkeys((*_FEATURES_ALWAYS, *profile.modules.features))
     chosen = dict.fromkeys(path for feature in features for path in index.expand(feature))
@@ -259,22 +185,20 @@ def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _check_compression(profile: Profile, kernel: Kernel) -> Compression:
+def _check_compression(profile: Profile, kernel: Kernel) -> tuple[Compression, tuple[str, ...]]:
+    """How the initramfs is packed, and a warning when nobody can tell whether the kernel unpacks that."""
     wanted = COMPRESSIONS[profile.output.compression]
     possible = unpackable_compressions(kernel)
     if possible is None:
-        logger.warning(
-            "kernel {} does not say what it can unpack (no embedded config); {} is taken on trust",
-            kernel.release,
-            wanted.name,
-        )
-    elif wanted.name not in possible:
+        unsure = f"kernel {kernel.release} does not say what it can unpack (no config in it or beside it)"
+        return wanted, (f"{unsure}; {wanted.name} is taken on trust",)
+    if wanted.name not in possible:
         raise LivebuilderError(
             f"output.compression: kernel {kernel.release} cannot unpack {wanted.name}"
             f" ({wanted.kernel_option} is not set)",
             hint=f"choose one of {', '.join(sorted(possible))}, as in --set output.compression=gzip",
         )
-    return wanted
+    return wanted, ()
 
 
 def _generated_tree(profile: Profile, packages: RootTree, *, epoch: int) -> RootTree:
@@ -330,11 +254,6 @@ def _check_init(root: RootTree, profile: Profile) -> None:
         )
 
 
-def _newest(sources: Sources) -> int:
-    """The time of the newest input: the same inputs give the same image, whenever it is built."""
-    return max((entry.mtime for tree in (sources.root, sources.kernel.modules) for entry in tree), default=0)
-
-
 def _image_facts(
     profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ext2Plan, shared: tuple[str, ...]
 ) -> ImageFacts:
@@ -377,126 +296,5 @@ def _xattr_warnings(root: RootTree) -> tuple[str, ...]:
     lost = cpio.unkept_xattrs(root)
     if not lost:
         return ()
-    shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-    return (f"extended attributes and capabilities do not travel in an initramfs; these files lose theirs: {shown}",)
-
-
-def run_build(plan: BuildPlan, *, started: float) -> BuildReport:
-    """Pack, write, read back. `started` is the monotonic time the build began at.
-
-    When the output folder already holds this very build, nothing is written.
-    """
-    verify_writable(plan.output)
-    with step("Packing the initramfs"):
-        initramfs = make_initramfs(
-            plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache
-        )
-    files = _iso_files(plan, initramfs)
-    boot_sizes = {name: content.size for name, content in files.items()}
-    disc = _iso_plan(plan, files)
-    manifest = _manifest(plan, initramfs, disc)
-    known = _known_build(plan, manifest)
-    if known is not None:
-        return BuildReport(str(plan.output), known, manifest, plan.warnings, time.monotonic() - started, unchanged=True)
-    with staged_folder(plan.output) as stage:
-        with step(f"Writing {plan.output / plan.iso_name}"):
-            iso = stage / plan.iso_name
-            write_iso(disc, iso)
-            check_budget(iso.stat().st_size, plan.profile.output.max_size, root=plan.root, boot_files=boot_sizes)
-        (stage / "vmlinuz").write_bytes(plan.kernel.image.read())
-        (stage / "initramfs").write_bytes(initramfs.data)
-        (stage / "manifest.json").write_text(_render_manifest(manifest))
-        written = tuple(_output_file(path) for path in sorted(stage.iterdir()))
-        (stage / "sha256sums").write_text(render_sha256sums(written))
-    plan.cache.prune()
-    return BuildReport(str(plan.output), written, manifest, plan.warnings, time.monotonic() - started, unchanged=False)
-
-
-def _iso_files(plan: BuildPlan, initramfs: Initramfs) -> Mapping[str, Content]:
-    profile = plan.profile
-    menu = menu_for(
-        profile.name,
-        version=__version__,
-        storage_label=profile.storage.label,
-        consoles=profile.boot.console,
-        timeout_seconds=profile.boot.timeout,
-        cmdline=profile.boot.cmdline,
-    )
-    facts = {
-        "livebuilder": __version__,
-        "name": profile.name,
-        "kernel": plan.kernel.release,
-        "label": profile.storage.label,
-        "settle": profile.storage.settle,
-        "packages": [package_to_json(package) for package in plan.packages],
-    }
-    files = {path: Content.from_bytes(data) for path, data in boot_files(menu).items()}
-    files[IMAGE_FACTS] = Content.from_bytes(_render_manifest(facts).encode())
-    files[KERNEL_PATH] = plan.kernel.image
-    files[INITRAMFS_PATH] = Content.from_bytes(initramfs.data)
-    return files
-
-
-def _iso_plan(plan: BuildPlan, files: Mapping[str, Content]) -> IsoPlan:
-    return IsoPlan(volume_id=volume_id_for(plan.profile.name), files=files, loader=plan.loader, epoch=plan.epoch)
-
-
-def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str, Any]:
-    from_debian = plan.profile.kernel.source == "debian"
-    return {
-        "version": MANIFEST_VERSION,
-        "livebuilder": __version__,
-        "name": plan.profile.name,
-        "profile": plan.profile.model_dump(
-            mode="json", exclude={"kernel": {"image", "modules"}, "root": {"path", "files"}}
-        ),
-        "source_date_epoch": plan.epoch,
-        "kernel": {
-            "release": plan.kernel.release,
-            "source": plan.kernel.source if from_debian else Path(plan.kernel.source).name,
-            "size": plan.kernel.image.size,
-            "sha256": plan.kernel.image.sha256,
-        },
-        "loader": {"name": "ISOLINUX", "version": plan.loader.version},
-        "initramfs": {
-            "size": len(initramfs.data),
-            "sha256": initramfs.sha256,
-            "compression": plan.compression.name,
-            "layers": [layer_to_json(layer) for layer in initramfs.layers],
-        },
-        "root": {
-            "entries": len(plan.root),
-            "bytes": plan.root.size_bytes(),
-            "image_bytes": plan.image.size_bytes,
-            "image_inodes": plan.image.inodes,
-        },
-        "disc": [
-            {"path": path, "size": content.size, "sha256": content.sha256}
-            for path, content in sorted(disc.all_files().items())
-        ],
-        "packages": [package_to_json(package) for package in plan.packages],
-        "warnings": list(plan.warnings),
-    }
-
-
-def _render_manifest(manifest: Mapping[str, Any]) -> str:
-    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-
-
-def _known_build(plan: BuildPlan, manifest: Mapping[str, Any]) -> tuple[OutputFile, ...] | None:
-    """The files of the output folder when they are this very build, whole and unharmed."""
-    try:
-        if (plan.output / "manifest.json").read_bytes() != _render_manifest(manifest).encode():
-            return None
-        names = [plan.iso_name, *(name for name in _OUTPUT_NAMES if name != "sha256sums")]
-        files = tuple(_output_file(plan.output / name) for name in sorted(names))
-        same = (plan.output / "sha256sums").read_bytes() == render_sha256sums(files).encode()
-    except OSError:
-        return None
-    return files if same else None
-
-
-def _output_file(path: Path) -> OutputFile:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return OutputFile(path.name, path.stat().st_size, digest)
+    kept_out = "extended attributes and capabilities do not travel in an initramfs; these files lose theirs"
+    return (f"{kept_out}: {', '.join(lost)}",)

@@ -1,0 +1,1 @@
+"""The build: a profile in, an output folder with a bootable ISO out."""

@@ -1,0 +1,157 @@
+"""Doing what the plan says: pack, write, read back. A run that fails leaves the output folder as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from livebuilder import __version__
+from livebuilder.build.plan import OUTPUT_NAMES, BuildPlan
+from livebuilder.build.report import (
+    MANIFEST_VERSION,
+    BuildReport,
+    OutputFile,
+    check_budget,
+    layer_to_json,
+    package_to_json,
+    render_sha256sums,
+)
+from livebuilder.console import step
+from livebuilder.image.initramfs import (
+    Initramfs,
+    make_initramfs,
+)
+from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
+from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
+from livebuilder.iso.writer import write_iso
+from livebuilder.sources.copyright import pack_copyrights
+from livebuilder.staging import staged_folder, verify_writable
+from livebuilder.tree import Content
+
+# The licences of all that is on the disc; one file, for the names on it are short.
+_COPYRIGHTS = "copyright.gz"
+
+
+def run_build(plan: BuildPlan, *, started: float) -> BuildReport:
+    """Pack, write, read back. `started` is the monotonic time the build began at.
+
+    When the output folder already holds this very build, nothing is written.
+    """
+    verify_writable(plan.output)
+    with step("Packing the initramfs"):
+        initramfs = make_initramfs(
+            plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache
+        )
+    files = _iso_files(plan, initramfs)
+    boot_sizes = {name: content.size for name, content in files.items()}
+    disc = _iso_plan(plan, files)
+    manifest = _manifest(plan, initramfs, disc)
+    known = _known_build(plan, manifest)
+    if known is not None:
+        return BuildReport(str(plan.output), known, manifest, plan.warnings, time.monotonic() - started, unchanged=True)
+    with staged_folder(plan.output) as stage:
+        with step(f"Writing {plan.output / plan.iso_name}"):
+            iso = stage / plan.iso_name
+            write_iso(disc, iso)
+            check_budget(iso.stat().st_size, plan.profile.output.max_size, root=plan.root, boot_files=boot_sizes)
+        (stage / "vmlinuz").write_bytes(plan.kernel.image.read())
+        (stage / "initramfs").write_bytes(initramfs.data)
+        (stage / "manifest.json").write_text(_render_manifest(manifest))
+        written = tuple(_output_file(path) for path in sorted(stage.iterdir()))
+        (stage / "sha256sums").write_text(render_sha256sums(written))
+    plan.cache.prune()
+    return BuildReport(str(plan.output), written, manifest, plan.warnings, time.monotonic() - started, unchanged=False)
+
+
+def _iso_files(plan: BuildPlan, initramfs: Initramfs) -> Mapping[str, Content]:
+    profile = plan.profile
+    facts = {
+        "livebuilder": __version__,
+        "name": profile.name,
+        "kernel": plan.kernel.release,
+        "label": profile.storage.label,
+        "settle": profile.storage.settle,
+        "packages": [package_to_json(package) for package in plan.packages],
+        "loader_packages": [asdict(package) for package in plan.loader_packages],
+    }
+    files = {path: Content.from_bytes(data) for path, data in boot_files(plan.menu).items()}
+    if plan.copyrights:
+        files[_COPYRIGHTS] = Content.from_bytes(pack_copyrights(plan.copyrights))
+    files[IMAGE_FACTS] = Content.from_bytes(_render_manifest(facts).encode())
+    files[KERNEL_PATH] = plan.kernel.image
+    files[INITRAMFS_PATH] = Content.from_bytes(initramfs.data)
+    return files
+
+
+def _iso_plan(plan: BuildPlan, files: Mapping[str, Content]) -> IsoPlan:
+    return IsoPlan(volume_id=volume_id_for(plan.profile.name), files=files, loader=plan.loader, epoch=plan.epoch)
+
+
+def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str, Any]:
+    from_debian = plan.profile.kernel.source == "debian"
+    return {
+        "version": MANIFEST_VERSION,
+        "livebuilder": __version__,
+        "name": plan.profile.name,
+        "profile": plan.profile.model_dump(
+            mode="json", exclude={"kernel": {"image", "modules"}, "root": {"path", "files"}}
+        ),
+        "source_date_epoch": plan.epoch,
+        "kernel": {
+            "release": plan.kernel.release,
+            "source": plan.kernel.source if from_debian else Path(plan.kernel.source).name,
+            "size": plan.kernel.image.size,
+            "sha256": plan.kernel.image.sha256,
+        },
+        "loader": {
+            "name": "ISOLINUX",
+            "version": plan.loader.version,
+            "packages": [asdict(package) for package in plan.loader_packages],
+        },
+        "initramfs": {
+            "size": len(initramfs.data),
+            "sha256": initramfs.sha256,
+            "compression": plan.compression.name,
+            "layers": [layer_to_json(layer) for layer in initramfs.layers],
+        },
+        "root": {
+            "entries": len(plan.root),
+            "bytes": plan.root.size_bytes(),
+            "image_bytes": plan.image.size_bytes,
+            "image_inodes": plan.image.inodes,
+        },
+        "disc": [
+            {"path": path, "size": content.size, "sha256": content.sha256}
+            for path, content in sorted(disc.all_files().items())
+        ],
+        "packages": [package_to_json(package) for package in plan.packages],
+        "warnings": list(plan.warnings),
+    }
+
+
+def _render_manifest(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+
+
+def _known_build(plan: BuildPlan, manifest: Mapping[str, Any]) -> tuple[OutputFile, ...] | None:
+    """The files of the output folder when they are this very build, whole and unharmed."""
+    try:
+        if (plan.output / "manifest.json").read_bytes() != _render_manifest(manifest).encode():
+            return None
+        names = [plan.iso_name, *(name for name in OUTPUT_NAMES if name != "sha256sums")]
+        files = tuple(_output_file(plan.output / name) for name in sorted(names))
+        same = (plan.output / "sha256sums").read_bytes() == render_sha256sums(files).encode()
+    except OSError:
+        return None
+    return files if same else None
+
+
+def _output_file(path: Path) -> OutputFile:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return OutputFile(path.name, path.stat().st_size, digest)
