@@ -213,9 +213,7 @@ def damage_ext4(path: Path, *, repairable: bool) -> Path:
     Label and UUID stay readable both times, so that the stick is still found.
     """
     if repairable:
-        script = b"set_inode_field /upper links_count 9\nset_super_value state 2\nquit\n"
-        run(["debugfs", "-w", "-f", "-", _inside(path)], input_bytes=script)
-        return path
+        return change_ext4(path, "set_inode_field /upper links_count 9", "set_super_value state 2")
     if volume_of(path).size > 128 * MIB:
         raise ValueError("above 128 MiB the file system has a second superblock, from which it is mended")
     with path.open("r+b") as stream:
@@ -224,6 +222,35 @@ def damage_ext4(path: Path, *, repairable: bool) -> Path:
         stream.flush()
         os.fsync(stream.fileno())
     return path
+
+
+def change_ext4(path: Path, *commands: str) -> Path:
+    """Do with the ext stick `path` what debugfs(8) is told; a command that fails does not stop the others."""
+    script = "\n".join([*commands, "quit", ""]).encode()
+    run(["debugfs", "-w", "-f", "-", _inside(path)], input_bytes=script)
+    return path
+
+
+def fill_ext4(path: Path) -> Path:
+    """Fill the ext stick `path` with files /filler…, as far as Linux lets anybody: it keeps a fiftieth for itself
+    (fs/ext4/super.c, ext4_set_resv_clusters). The file system stays sound."""
+    block, kept = _number(path, "Block size"), min(_number(path, "Block count") // 50, 4096)
+    few = 64  # more than the large one needs for its extents
+    with tempfile.TemporaryDirectory() as scratch:
+        large, small = Path(scratch) / "large", Path(scratch) / "small"
+        large.write_bytes(b"x" * (_number(path, "Free blocks") - kept - few) * block)
+        small.write_bytes(b"x" * block)
+        change_ext4(path, f"write {large} filler")
+        left = _number(path, "Free blocks") - kept
+        change_ext4(path, *(f"write {small} filler{number}" for number in range(left)))
+    assert _number(path, "Free blocks") == kept
+    return path
+
+
+def _number(path: Path, name: str) -> int:
+    lines = run(["dumpe2fs", "-h", _inside(path)]).stdout.splitlines()
+    (value,) = (line.partition(":")[2] for line in lines if line.startswith(f"{name}:"))
+    return int(value)
 
 
 def probe(path: Path) -> dict[str, str]:
