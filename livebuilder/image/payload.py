@@ -1,6 +1,6 @@
 """The root as it travels: layers, each one newc archive cut into pieces that are compressed on their own.
 
-Pieces make three things cheap. The other machine frees each one as soon as it is unpacked; a change of one
+Pieces make two things cheap: a change of one
 configuration file compresses one small piece again, the rest comes from the cache; and pieces are compressed in
 parallel.
 """

@@ -77,7 +77,7 @@ def router_tree(*, name: str, epoch: int, consoles: Sequence[str] = ()) -> RootT
 def service_links(tree: RootTree) -> Iterator[Entry]:
     """The links in /etc/rc.d that enable every service of `tree`, as a build of OpenWrt enables them.
 
-    A service is an executable file of /etc/init.d that runs under /etc/rc.common and says START= or STOP=.
+    A service is a file of /etc/init.d that runs under /etc/rc.common and says START= or STOP=.
     Raises `LivebuilderError` for one that says neither.
     """
     for entry in tree:
