@@ -1,8 +1,7 @@
 """The root as it travels: layers, each one newc archive cut into pieces that are compressed on their own.
 
-Pieces make two things cheap: a change of one
-configuration file compresses one small piece again, the rest comes from the cache; and pieces are compressed in
-parallel.
+Pieces make two things cheap: a change of one configuration file compresses one small piece again, the rest comes
+from the cache; and pieces are compressed in parallel.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def menu_for(
     entries = (
         MenuEntry("start", "Start the router", words()),
         MenuEntry("nostick", "Start without the stick: settings last until power-off", words("lb.storage=off")),
-        MenuEntry("rescue", "Rescue shell: before the stick is touched, with every message",
+        MenuEntry("rescue", "Rescue shell before the stick is touched",
                   words("lb.rescue", loglevel="loglevel=7")),
         MenuEntry("serial", "Serial console: every message on the serial line only",
                   words(on=lines or [_DEFAULT_SERIAL])),
