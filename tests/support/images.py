@@ -119,8 +119,15 @@ def list_archive(archive: Path) -> dict[str, Listed]:
 
 
 def unpack(initramfs: Path, folder: Path, scratch: Path) -> None:
-    """Unpack the layers over one another, without the device nodes, which only root can make."""
+    """The root as /init unpacks it: the layers over one another, and what the initramfs has of it already.
+
+    Without the device nodes, which only root can make.
+    """
     folder.mkdir()
+    for path in image_conf(initramfs, scratch)["LB_SHARED"].split():
+        for archive in archives(initramfs, scratch):
+            if path in list_archive(archive):
+                run(["cpio", "-idmu", "--quiet", path], cwd=folder, input_bytes=archive.read_bytes())
     for _, archive in sorted(layers(initramfs, scratch).items()):
         run(
             ["cpio", "-idmu", "--quiet", "--nonmatching", "--no-preserve-owner", "dev/*"],

@@ -216,11 +216,10 @@ def test_a_profile_that_cannot_be_read(bench: Bench) -> None:
     [
         ("storage.label=seventeen-letters", "17 bytes"),
         ("nme=x", "did you mean name?"),
-        ("name", "write KEY=VALUE"),
         ("root.free=lots", "'lots' is not a size"),
         ("storage.settle=never", "storage.settle"),
         ("root.init=init", "absolute path"),
-        ("boot.cmdline=\x07", "one line of text"),
+        ("boot.cmdline=\x07", "one line of plain ASCII"),
         ("name=" + "[" * 5000, "name"),
         ("modules.features=['cdromm']", "cdromm"),
         ("modules.features=['cdrom']", "cdrom"),  # which the few modules of the small kernel do not make up
@@ -229,6 +228,12 @@ def test_a_profile_that_cannot_be_read(bench: Bench) -> None:
 )
 def test_a_setting_that_cannot_be(bench: Bench, setting: str, said: str) -> None:
     assert_refused(bench.build("--set", setting), said)
+
+
+@pytest.mark.parametrize("setting", ["name", "=x", ".=x", "root..free=1M", "name.first=x"])
+def test_a_setting_that_is_none(bench: Bench, setting: str) -> None:
+    outcome = run_main("build", "--offline", bench.folder / "small.toml", "--set", setting)
+    assert_refused(outcome, setting, "try: --set storage.label", status=2)
 
 
 def test_a_feature_s_nearest_name(bench: Bench) -> None:
