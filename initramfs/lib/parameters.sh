@@ -38,10 +38,14 @@ read_parameters() {
     done
     [ -z "$parameters_word" ] || read_parameter "$parameters_word"
     set +f
-    if [ "${DEBUG_WANTED:-no}" = yes ]; then
-        PS4='+ '
-        set -x
-    fi
+    [ "${DEBUG_WANTED:-no}" = no ] || show_everything
+}
+
+# show_everything: the commands of this script and the kernel's messages, "quiet" or not.
+show_everything() {
+    { echo 8 >"$ROOT/proc/sys/kernel/printk"; } 2>/dev/null
+    PS4='+ '
+    set -x
 }
 
 # read_parameter WORD

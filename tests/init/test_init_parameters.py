@@ -60,9 +60,17 @@ def test_control_characters_do_not_reach_the_console(machine: InitMachine) -> No
     assert "\x1b" not in machine.console
 
 
-def test_debug_traces_to_stderr(machine: InitMachine) -> None:
+def test_debug_shows_every_command_and_message(machine: InitMachine) -> None:
     machine.write("proc/cmdline", "lb.debug\n")
-    assert "+ :" in machine.call("read_parameters; : traced").stderr
+    machine.write("proc/sys/kernel/printk", "4\t4\t1\t7\n")
+    assert "+ : traced" in machine.call("read_parameters; : traced").stderr
+    assert (machine.root / "proc/sys/kernel/printk").read_text() == "8\n"
+
+
+def test_without_debug_nothing_is_traced(machine: InitMachine) -> None:
+    machine.write("proc/sys/kernel/printk", "4\t4\t1\t7\n")
+    assert machine.call("read_parameters; : traced").stderr == ""
+    assert (machine.root / "proc/sys/kernel/printk").read_text() == "4\t4\t1\t7\n"
 
 
 def test_every_setting_has_a_value_without_the_builder(machine: InitMachine) -> None:

@@ -261,3 +261,29 @@ def test_tmpfs_can_be_asked_for(machine: InitMachine) -> None:
     add_payload(machine)
     assert machine.call(_BUILD).stdout == "tmpfs|1|\n"
     assert not [line for line in machine.commands if "loop" in line]
+
+
+_MODULE = "lib/modules/6.1.0-50-686/kernel/loop.ko"
+
+
+@pytest.mark.parametrize("mode", ["ext2", "tmpfs"])
+def test_what_initramfs_and_root_share_travels_once(machine: InitMachine, mode: str) -> None:
+    layer = b"".join(archive(RootTree([directory("bin"), directory(_MODULE.rpartition("/")[0]), file("etc/x", "x")])))
+    machine.write("payload/10-packages.000.cpio", layer)
+    machine.write("bin/busybox", "program").chmod(0o755)
+    machine.write(_MODULE, "module").chmod(0o644)
+    configure(machine, LB_ROOT_MODE=mode, LB_SHARED=f"'bin/busybox {_MODULE}'")
+    assert machine.call(_BUILD).stdout == f"{mode}|1|\n"
+    for path, mode_bits, text in (("bin/busybox", 0o755, "program"), (_MODULE, 0o644, "module")):
+        copy = machine.root / "newroot" / path
+        assert (copy.read_text(), copy.stat().st_mode & 0o777) == (text, mode_bits)
+    assert (machine.root / "bin/busybox").exists()  # it is what runs all this
+    assert not (machine.root / _MODULE).exists()  # the root's own is used from here on
+
+
+def test_a_shared_file_that_cannot_be_copied_is_named(machine: InitMachine) -> None:
+    add_payload(machine)
+    configure(machine, LB_SHARED="bin/busybox")
+    machine.failing["cp *"] = 1
+    machine.call(_BUILD)
+    assert "/bin/busybox could not be unpacked (cp exit 1)" in machine.console

@@ -39,7 +39,7 @@ done <"$FAILING"
 [ ! -e "$HOOKS/$1" ] || . "$HOOKS/$1"
 [ "$code" -eq 0 ] || exit "$code"
 case $1 in
-    mkdir | rm | mv | ln | touch | fallocate | dd) exec "$@" ;;
+    mkdir | rm | mv | ln | cp | touch | fallocate | dd) exec "$@" ;;
     cpio) exec "$@" --quiet --no-preserve-owner ;;
     mke2fs) exec busybox "$@" ;;
     mknod)
