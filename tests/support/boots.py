@@ -5,8 +5,8 @@
         assert boot.record.storage.state == "persistent"
         power_off(session)
 
-QEMU puts kernel and initramfs of the image into memory itself: where the disc's menu is what is tested, start the disc
-with `run_guest`.
+There QEMU puts kernel and initramfs of the image into memory itself, which saves the firmware and the disc's menu;
+`at_the_menu` goes through both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from livebuilder.vm.accelerator import TCG
-from livebuilder.vm.machine import Guest, KernelBoot, Stick, machine_named
+from livebuilder.vm.machine import Guest, ImageBoot, KernelBoot, Media, Stick, machine_named
 from livebuilder.vm.scenario import RECORD_PATH, SUMMARY
 from livebuilder.vm.session import Session, run_guest
 from livebuilder.vm.shell import CONSOLE_QUESTION, GuestShell, activate_console
@@ -138,6 +138,27 @@ def booting(
         yield session
 
 
+@contextmanager
+def at_the_menu(
+    image: BuiltImage,
+    *,
+    log: Path,
+    machine: str = "pc-1997",
+    media: Media = Media.CD,
+    sticks: Sequence[Stick] = (),
+    ssh_port: int | None = None,
+    extra: Sequence[str] = (),
+) -> Iterator[Session]:
+    """A guest that starts the disc itself, with its boot menu waiting for what is typed."""
+    guest = Guest(
+        machine=machine_named(machine), boot=ImageBoot(image.iso, media), sticks=tuple(sticks), ssh_port=ssh_port,
+        extra=tuple(extra),
+    )  # fmt: skip
+    with run_guest(guest, log=log, accelerator=TCG) as session:
+        session.wait_for("boot: ", timeout_seconds=SECONDS)
+        yield session
+
+
 def observe(session: Session) -> tuple[Boot, GuestShell]:
     """Wait for the summary and for the console, press Enter, read the record."""
     summary = session.wait_for(SUMMARY, timeout_seconds=SECONDS)[1]
@@ -160,3 +181,8 @@ def time_of(pattern: str, lines: str) -> float:
     match = re.search(rf"^\[ *(\d+\.\d+)\] .*?{pattern}", lines, re.MULTILINE)
     assert match, f"no line matches {pattern!r} in:\n{lines}"
     return float(match[1])
+
+
+def shows(console: str, line: str) -> bool:
+    """Whether `line` stands on the console, wrapped or not."""
+    return "".join(line.split()) in "".join(console.split())

@@ -103,7 +103,6 @@ def _read_others(boot: Boot, session: Session) -> None:
         assert (said.status, said.output) == (0, f"kept on {other.fstype}\n")
 
 
-@pytest.mark.xdist_group("file-systems")
 class TestFileSystems:
     """Four sticks in one PC; each boot names another one, and the last one looks into all of them."""
 
@@ -170,7 +169,6 @@ def _clock(session: Session) -> int:
     return int(time["tm_hour"]) * 3600 + int(time["tm_min"]) * 60 + int(time["tm_sec"])
 
 
-@pytest.mark.xdist_group("late")
 class TestLate:
     """The guest's clock counts its own instructions here, so that a busy host does not make it late."""
 
@@ -219,7 +217,6 @@ def twins(small_image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> 
     return Twins(first, other, before, (one, two), found, needed_recovery)
 
 
-@pytest.mark.xdist_group("twins")
 class TestTwins:
     """Two sticks with the label; the right one is damaged. Then the power is cut, and they change places."""
 

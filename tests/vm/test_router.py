@@ -1,0 +1,192 @@
+"""The default router as its owner meets it: consoles, network, ssh, passwords; and again after a restart."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from livebuilder.process import Completed, run
+from livebuilder.vm.machine import Media, Stick
+from livebuilder.vm.session import Session
+from livebuilder.vm.shell import CONSOLE_QUESTION, GuestShell
+from tests.support.boots import SECONDS, Boot, at_the_menu, observe, power_off, shows
+from tests.support.builds import BuiltImage
+from tests.support.sticks import ext4_state, list_folder, stick_image
+
+pytestmark = [pytest.mark.vm, pytest.mark.network]
+
+PASSWORD = "a-long-0ld-word"
+HOST_KEY = "/etc/dropbear/dropbear_ed25519_host_key"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A PC, how it starts the disc, and the driver of its network card."""
+
+    machine: str
+    media: Media
+    driver: str
+
+
+PLACES = (
+    Place("pc-1997", Media.IDE_DISK, "ne2k-pci"),
+    Place("pc-modern", Media.USB_DISK, "e1000e"),
+)
+
+
+class Ssh:
+    """OpenSSH's client, with a key of its own; it takes a host key the first time and insists on it from then on."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.key, self._folder, self._port = folder / "key", folder, port
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f", self.key])
+        (folder / "password").write_text('#!/bin/sh\necho "$PASSWORD"\n')
+        (folder / "password").chmod(0o700)
+
+    @property
+    def public_key(self) -> str:
+        return self.key.with_suffix(".pub").read_text().strip()
+
+    @property
+    def known_host(self) -> str:
+        """The type and the key of the host, as they were accepted."""
+        (line,) = (self._folder / "known").read_text().splitlines()
+        return " ".join(line.split()[1:])
+
+    def login(self, how: str, *, password: str = "") -> Completed:
+        """Ask for the host's name over ssh, allowed to log in by `how` (publickey, password or none) only."""
+        options = {
+            "UserKnownHostsFile": self._folder / "known", "StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no",
+            "IdentityFile": self.key, "IdentitiesOnly": "yes", "IdentityAgent": "none", "ConnectTimeout": "60",
+            "PreferredAuthentications": how, "NumberOfPasswordPrompts": "1", "LogLevel": "ERROR",
+        }  # fmt: skip
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return run(
+            ["ssh", "-F", "none", "-p", str(self._port), *words, "root@127.0.0.1", "hostname"],
+            env={"SSH_ASKPASS": str(self._folder / "password"), "SSH_ASKPASS_REQUIRE": "force", "PASSWORD": password},
+            check=False, timeout_seconds=SECONDS,
+        )  # fmt: skip
+
+    def offered(self) -> str:
+        """The ways to log in that the router offers."""
+        match = re.search(r"Permission denied \((.*)\)", self.login("none").stderr)
+        assert match, self.login("none").stderr
+        return match[1]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.machine)
+def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path, place: Place) -> None:
+    """On the first day its owner sets a password and restarts it; on the second it is as it was left."""
+    stick, port = stick_image(tmp_path / "stick.img"), free_port()
+    ssh = Ssh(tmp_path, port)
+    start = partial(
+        at_the_menu, default_image, machine=place.machine, media=place.media, sticks=[Stick(stick)], ssh_port=port
+    )
+
+    with start(log=tmp_path / "first.log") as session:
+        session.type_line()
+        boot, shell = observe(session)
+        assert_persistent(boot)
+        assert_both_consoles_ask(session, boot)
+        assert_network(shell, place)
+        wait_for_ssh(shell)
+        assert ssh.offered() == "publickey", "root has no password yet"
+        assert_refused(ssh.login("publickey"))
+        authorize = f"umask 077; mkdir -p /root/.ssh; echo '{ssh.public_key}' > /root/.ssh/authorized_keys"
+        assert shell.run(authorize).status == 0
+        assert_let_in(ssh.login("publickey"))
+
+        set_password(session)
+        assert shell.run("/etc/init.d/dropbear restart", timeout_seconds=SECONDS).status == 0
+        wait_for_ssh(shell)
+        assert ssh.offered() == "publickey,password"
+        assert_let_in(ssh.login("password", password=PASSWORD))
+        host_key = ssh.known_host
+        session.type_line("reboot")
+        assert session.wait_for_end(timeout_seconds=SECONDS) == 0
+        assert "reboot: Restarting system" in session.text
+    assert_clean(stick)
+
+    with start(log=tmp_path / "second.log") as session:
+        session.type_line()
+        boot, shell = observe(session)
+        assert_persistent(boot)
+        assert "root has no password" not in boot.login
+        wait_for_ssh(shell)
+        assert ssh.offered() == "publickey,password"
+        assert_let_in(ssh.login("password", password=PASSWORD))
+        assert_refused(ssh.login("password", password=PASSWORD[::-1]))
+        assert ssh.known_host == host_key
+        assert host_key == " ".join(shell.run(f"dropbearkey -y -f {HOST_KEY}").output.splitlines()[1].split()[:2])
+        power_off(session)
+        assert "reboot: Power down" in session.text
+    assert_clean(stick)
+    # The passwords are nobody's to read but root's, and what tells this boot from others is not kept.
+    assert stat.filemode(list_folder(stick, "upper/etc")["shadow"][0]) == "-rw-------"
+    assert "boot.json" not in list_folder(stick, "upper/etc/livebuilder")
+
+
+def assert_persistent(boot: Boot) -> None:
+    assert (boot.record.root.mode, boot.record.storage.state) == ("ext2", "persistent")
+    assert "Settings are kept on /dev/sd" in boot.login and "NOT KEPT" not in boot.login
+
+
+def assert_both_consoles_ask(session: Session, boot: Boot) -> None:
+    """Monitor and serial line say the same, and a shell answers on either."""
+    for console in (boot.text, boot.screen):
+        for line in (f"livebuilder: {boot.summary}", "router: settings are kept on ", CONSOLE_QUESTION):
+            assert shows(console, line)
+    session.press("ret")
+    session.wait_for_screen(r"^root@router:~#", timeout_seconds=SECONDS)
+    session.press(*"tty", "ret")
+    session.wait_for_screen(r"^/dev/tty1$", timeout_seconds=SECONDS)
+
+
+def assert_network(shell: GuestShell, place: Place) -> None:
+    assert shell.run("hostname").output == "router\n"
+    assert re.search(r"inet addr:127\.0\.0\.1 +Mask:255\.0\.0\.0", shell.run("ifconfig lo").output)
+    lan = shell.run("ifconfig eth0").output
+    assert re.search(r"inet addr:192\.168\.1\.1 .*Mask:255\.255\.255\.0", lan) and " UP " in lan
+    driver = shell.run("readlink /sys/class/net/eth0/device/driver").output.strip()
+    assert driver.rsplit("/", 1)[1] == place.driver
+
+
+def wait_for_ssh(shell: GuestShell) -> None:
+    """dropbear starts when the kernel has gathered randomness, which the boot does not wait for."""
+    listening = "until netstat -ltn | grep -q '192.168.1.1:22 '; do sleep 0.2; done"
+    assert shell.run(listening, timeout_seconds=SECONDS).status == 0
+
+
+def set_password(session: Session) -> None:
+    session.forget()
+    session.type_line("passwd")
+    session.wait_for("New password:", timeout_seconds=SECONDS)
+    session.type_line(PASSWORD)
+    session.wait_for("Retype password:", timeout_seconds=SECONDS)
+    session.type_line(PASSWORD)
+    session.wait_for("password .*changed", timeout_seconds=SECONDS)
+
+
+def assert_let_in(login: Completed) -> None:
+    assert (login.returncode, login.stdout) == (0, "router\n"), login
+
+
+def assert_refused(login: Completed) -> None:
+    assert login.returncode == 255 and "Permission denied" in login.stderr, login
+
+
+def assert_clean(stick: Path) -> None:
+    state = ext4_state(stick)
+    assert (state.clean, state.errors, state.needs_recovery) == (True, False, False)
