@@ -18,21 +18,30 @@ hand_over() {
     run exec "$BUSYBOX" switch_root -c /dev/console "$FINAL_ROOT" "$LB_ROOT_INIT"
 }
 
-# find_program PATH: PROGRAM = where it is, symlinks followed inside the new root.
+# find_program PATH: PROGRAM = where it is, symlinks followed inside the new root, those of its folders too.
 find_program() {
-    PROGRAM=$1
-    for _ in 1 2 3 4 5 6 7 8; do
-        if [ ! -L "$FINAL_ROOT$PROGRAM" ]; then
-            [ -f "$FINAL_ROOT$PROGRAM" ] && [ -x "$FINAL_ROOT$PROGRAM" ]
-            return
-        fi
-        program_target=$(readlink "$FINAL_ROOT$PROGRAM")
-        case $program_target in
-            /*) PROGRAM=$program_target ;;
-            *) PROGRAM=${PROGRAM%/*}/$program_target ;;
+    program_rest=$1
+    PROGRAM=''
+    program_links=0
+    while [ -n "$program_rest" ]; do
+        program_part=${program_rest%%/*}
+        program_rest=${program_rest#"$program_part"}
+        program_rest=${program_rest#/}
+        case $program_part in
+            '' | .) continue ;;
+            ..) PROGRAM=${PROGRAM%/*} && continue ;;
         esac
+        if [ ! -L "$FINAL_ROOT$PROGRAM/$program_part" ]; then
+            PROGRAM=$PROGRAM/$program_part
+            continue
+        fi
+        program_links=$((program_links + 1))
+        [ "$program_links" -le 40 ] || return 1 # Linux follows no more either
+        program_target=$(readlink "$FINAL_ROOT$PROGRAM/$program_part")
+        case $program_target in /*) PROGRAM='' ;; esac
+        program_rest=$program_target/$program_rest
     done
-    return 1
+    [ -f "$FINAL_ROOT$PROGRAM" ] && [ -x "$FINAL_ROOT$PROGRAM" ]
 }
 
 # find_interpreter: a script cannot start without the program its first line names.

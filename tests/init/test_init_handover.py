@@ -34,12 +34,13 @@ def test_initramfs_is_exported_only_when_the_root_is_nothing_but_memory(
 
 
 @pytest.mark.parametrize("links", [{}, {"sbin/init": "/bin/busybox"}, {"sbin/init": "../bin/busybox"},
-                                   {"sbin/init": "/etc/x", "etc/x": "../bin/busybox"}])  # fmt: skip
+                                   {"sbin/init": "/etc/x", "etc/x": "../bin/busybox"},
+                                   {"sbin": "/usr/sbin", "usr/sbin/init": "../../bin/busybox"}])  # fmt: skip
 def test_the_init_is_found_through_links_of_the_root(machine: InitMachine, links: dict[str, str]) -> None:
     machine.write("newroot/bin/busybox", "\x7fELF").chmod(0o755)
     for name, target in links.items():
         path = machine.root / "newroot" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target)
     asked = "/sbin/init" if links else "/bin/busybox"
     assert machine.call(f"find_program {asked} && find_interpreter && echo found").stdout == "found\n"
