@@ -160,13 +160,24 @@ unpack_pieces() {
     unpack_target=$1
     shift
     : >"$STATE/damaged"
-    stream_pieces "$@" | (cd "$unpack_target" && run cpio -idmu) 2>"$STATE/cpio.log"
+    if unpack_roomily; then
+        stream_pieces "$@" >"$STATE/layer" && (cd "$unpack_target" && run cpio -idmu) <"$STATE/layer" 2>"$STATE/cpio.log"
+    else
+        stream_pieces "$@" | (cd "$unpack_target" && run cpio -idmu) 2>"$STATE/cpio.log"
+    fi
     unpack_status=$?
+    rm -f "$STATE/layer"
     unpack_damaged=''
     read -r unpack_damaged <"$STATE/damaged"
     [ "$unpack_status" -ne 0 ] || [ -n "$unpack_damaged" ] || return 0
     while read -r unpack_line; do step "cpio: $unpack_line"; done <"$STATE/cpio.log"
     unpack_failed "layer $unpack_layer" "cpio exit $unpack_status${unpack_damaged:+, $unpack_damaged}"
+}
+
+# unpack_roomily: is there memory for a whole layer, unpacked, beside the image? By way of a file it takes a quarter less
+# time than through a pipe, at whose ends the two programs take turns for every few KiB.
+unpack_roomily() {
+    [ "$ROOT_MODE" = ext2 ] && [ "$MEMORY_AVAILABLE" -ge $((MEMORY_NEEDED + LB_ROOT_KIB)) ]
 }
 
 # unpack_failed WHAT HOW: false. A full file system stops cpio, and then the decompressor too: that is no damage.
