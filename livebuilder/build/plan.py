@@ -23,7 +23,6 @@ from livebuilder.image.ext2 import Ext2Plan, plan_ext2
 from livebuilder.image.initramfs import (
     ImageFacts,
     init_tree,
-    piece_compression,
     render_image_conf,
     tools_tree,
 )
@@ -153,7 +152,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         shared = shared_paths(tools, root)
         tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
         facts = _image_facts(profile, sources.kernel, index, image, shared)
-        early = (tools, init_tree(image_conf=render_image_conf(facts, piece_compression=piece_compression(packed))))
+        early = (tools, init_tree(image_conf=render_image_conf(facts)))
         _lint(early, root, generated, index)
     warnings = (*sources.warnings, *unsure, *_xattr_warnings(root))
     for warning in warnings:

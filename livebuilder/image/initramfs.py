@@ -65,7 +65,7 @@ def root_uuid(name: str) -> str:
     return str(uuid.uuid5(_UUID_NAMESPACE, name))
 
 
-def render_image_conf(facts: ImageFacts, *, piece_compression: Compression) -> str:
+def render_image_conf(facts: ImageFacts) -> str:
     """The assignments /init reads, as POSIX shell."""
     values = {
         "LB_VERSION": facts.version,
@@ -82,7 +82,6 @@ def render_image_conf(facts: ImageFacts, *, piece_compression: Compression) -> s
         "LB_ROOT_INIT": facts.root_init,
         "LB_STORAGE_LABEL": facts.label,
         "LB_STORAGE_SETTLE": str(facts.settle_seconds),
-        "LB_COMPRESSION": piece_compression.name,
         "LB_MODULES_ROOT": " ".join(facts.modules_root),
         "LB_MODULES_STORAGE": " ".join(facts.modules_storage),
         "LB_MODULES_FILESYSTEMS": " ".join(facts.modules_filesystems),

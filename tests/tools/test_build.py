@@ -360,8 +360,6 @@ def test_every_compression_gives_the_same_root(small_system: SmallSystem, tmp_pa
     )  # fmt: skip
     assert listing(image, tmp_path / "2") == plain
     assert image.manifest["initramfs"]["compression"] == compression
-    conf = image_conf(image.initramfs, tmp_path / "3")
-    assert conf["LB_COMPRESSION"] == ("none" if compression == "zstd" else compression)
 
 
 def test_services_in_the_user_s_files_are_enabled(tmp_path: Path) -> None:
