@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.staging import staged_folder
+from livebuilder.staging import staged_folder, verify_writable
+from tests.support.users import as_ordinary_user
 
 
 def test_files_appear_together_at_the_end(tmp_path: Path) -> None:
@@ -80,3 +81,66 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
             full.write("x" * 10_000)
     assert "the disk is full" in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_impatient_user_cannot_stop_the_cleaning_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A second signal comes while the draft is being removed."""
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, ended)
+    rmdir = os.rmdir
+
+    def interrupted(path: str, **how: int) -> None:
+        os.kill(os.getpid(), number)
+        rmdir(path, **how)
+
+    try:
+        with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "out") as stage:
+            (stage / "one").write_text("1")
+            monkeypatch.setattr(os, "rmdir", interrupted)
+            raise KeyboardInterrupt
+        assert signal.getsignal(number) is ended
+    finally:
+        signal.signal(number, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_staged_in_another_is_not_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(LivebuilderError) as caught,
+        staged_folder(tmp_path / "out") as outer,
+        staged_folder(outer),
+        Path("/dev/full").open("w") as full,
+    ):
+        full.write("x" * 10_000)
+    assert f"writing to {tmp_path / 'out'} stopped" in caught.value.message
+
+
+@pytest.mark.parametrize("below", ["", "a", "a/b/c"])
+def test_what_can_be_written_is_not_refused_early(tmp_path: Path, below: str) -> None:
+    verify_writable(tmp_path / below)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(LivebuilderError, match="Not a directory") as caught:
+            verify_writable(target)
+        assert str(target) in caught.value.message and caught.value.hint
+
+
+def test_a_folder_of_somebody_else_is_refused_early(tmp_path: Path) -> None:
+    def refused() -> str:
+        try:
+            verify_writable(Path("/usr/lib/out"))
+        except LivebuilderError as error:
+            return error.message
+        return ""
+
+    assert "/usr/lib" in as_ordinary_user(refused)
