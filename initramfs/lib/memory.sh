@@ -5,6 +5,7 @@
 WORKING_KIB=2560  # while unpacking: the xz dictionary, dirty pages, inodes, what the kernel keeps free
 DRIVERS_KIB=3072  # loop and ext4, when they are modules
 LEFT_KIB=6144     # what an ext2 root must leave for the stick's drivers and the router; else the smaller tmpfs it is
+STICK_KIB=8192    # drivers for USB and the stick's file system, e2fsck, the overlay: 6 MiB, and some to go on with
 DIRTY_LIMIT=1048576 # bytes that may wait to be written
 
 # read_memory: MEMORY_TOTAL and MEMORY_AVAILABLE in KiB. MemAvailable counts half of the reclaimable slab in; at this
@@ -33,6 +34,18 @@ expect_memory() {
     MEMORY_NEEDED=$1
     [ "$MEMORY_AVAILABLE" -lt "$1" ] || return 0
     problem "not enough memory for $ROOT_MODE: need $1 KiB, have $MEMORY_AVAILABLE KiB"
+}
+
+# expect_memory_for_stick: a root without its settings is worth more than one that the kernel kills. The sums of the
+# root stay as they are, for the record.
+expect_memory_for_stick() {
+    stick_before="$MEMORY_TOTAL $MEMORY_AVAILABLE"
+    read_memory
+    stick_available=$MEMORY_AVAILABLE
+    MEMORY_TOTAL=${stick_before% *}
+    MEMORY_AVAILABLE=${stick_before#* }
+    [ "$stick_available" -lt "$STICK_KIB" ] || return 0
+    problem "not enough memory for the stick: need $STICK_KIB KiB, have $stick_available KiB"
 }
 
 # measure_payload: PAYLOAD_KIB = what occupies memory only until it is in the root: the pieces, the modules.

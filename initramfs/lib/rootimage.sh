@@ -9,6 +9,7 @@ EXT2_UUID_OFFSET=$((1024 + 0x68)) # superblock, s_uuid
 NEW_ROOT=$ROOT/newroot
 IMAGE_FOLDER=$ROOT/image
 IMAGE=$IMAGE_FOLDER/root.ext2
+LAYER=$IMAGE_FOLDER/layer.cpio
 
 # build_root: NEW_ROOT is a verified root afterwards, or there is a rescue shell.
 build_root() {
@@ -72,7 +73,8 @@ make_loop_nodes() {
 # takes writes that are lost later, when there is nothing to put them into.
 make_root_image() {
     expect_memory $(($1 + LEFT_KIB)) || return
-    run mount -t tmpfs -o "size=$(($1 + 64))k,mode=0700" image "$IMAGE_FOLDER" || problem "tmpfs of $1 KiB failed" ||
+    # The limit leaves room for a layer beside the image (unpack_roomily); the first tmpfs is limited to half of memory.
+    run mount -t tmpfs -o "size=$(($1 * 2 + 64))k,mode=0700" image "$IMAGE_FOLDER" || problem "tmpfs of $1 KiB failed" ||
         return
     run fallocate -l "$(($1 * 1024))" "$IMAGE" || problem "$1 KiB for the image could not be allocated" || return
     make_ext2 "$1" && write_uuid "$LB_ROOT_UUID" || return
@@ -161,12 +163,12 @@ unpack_pieces() {
     shift
     : >"$STATE/damaged"
     if unpack_roomily; then
-        stream_pieces "$@" >"$STATE/layer" && (cd "$unpack_target" && run cpio -idmu) <"$STATE/layer" 2>"$STATE/cpio.log"
+        stream_pieces "$@" >"$LAYER" && (cd "$unpack_target" && run cpio -idmu) <"$LAYER" 2>"$STATE/cpio.log"
     else
         stream_pieces "$@" | (cd "$unpack_target" && run cpio -idmu) 2>"$STATE/cpio.log"
     fi
     unpack_status=$?
-    rm -f "$STATE/layer"
+    [ ! -e "$LAYER" ] || run rm "$LAYER"
     unpack_damaged=''
     read -r unpack_damaged <"$STATE/damaged"
     [ "$unpack_status" -ne 0 ] || [ -n "$unpack_damaged" ] || return 0

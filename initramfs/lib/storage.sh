@@ -16,6 +16,10 @@ find_storage() {
         STORAGE_REASON='switched off with lb.storage=off'
         return
     fi
+    if ! expect_memory_for_stick; then
+        STORAGE_REASON=$PROBLEM
+        return
+    fi
     step "storage: waiting up to $LB_STORAGE_SETTLE s for a stick labelled $LB_STORAGE_LABEL"
     start_search
     # shellcheck disable=SC2086 # a list of names

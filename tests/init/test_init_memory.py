@@ -44,3 +44,15 @@ def test_a_kernel_without_these_settings_is_no_reason_to_stop(machine: InitMachi
     (machine.root / "proc/sys/vm").rmdir()
     done = machine.call("limit_dirty_pages; restore_dirty_pages; echo on")
     assert (done.stdout, done.stderr) == ("on\n", "")
+
+
+@pytest.mark.parametrize(("free", "enough"), [(8191, False), (8192, True)])
+def test_the_stick_is_left_alone_when_its_drivers_would_not_fit(machine: InitMachine, free: int, enough: bool) -> None:
+    machine.write("proc/meminfo", meminfo(total=50000, available=free, free=free))
+    done = machine.call(
+        "MEMORY_TOTAL=96000 MEMORY_AVAILABLE=60000 LB_STORAGE_LABEL=x LB_STORAGE_SETTLE=0 LB_MODULES_STORAGE=uas"
+        '; find_storage; echo "$STORAGE_STATE|$STORAGE_REASON"; echo "$MEMORY_TOTAL $MEMORY_AVAILABLE"'
+    )
+    reason = "no stick labelled x" if enough else "not enough memory for the stick: need 8192 KiB, have 8191 KiB"
+    assert done.stdout == f"volatile|{reason}\n96000 60000\n"
+    assert (machine.commands == ["modprobe -a -q uas overlay"]) is enough

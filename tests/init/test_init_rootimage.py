@@ -96,7 +96,7 @@ def test_the_image_is_allocated_made_and_named_before_it_is_mounted(machine: Ini
         order.index(name) for name in ("modprobe", "mknod", "fallocate", "mke2fs", "dd", "losetup", "cpio", "sync")
     ]
     assert image == sorted(image)
-    assert "mount -t tmpfs -o size=4160k,mode=0700 image /image" in machine.commands
+    assert "mount -t tmpfs -o size=8256k,mode=0700 image /image" in machine.commands
     assert "mknod -m 600 /dev/root b 7 7" in machine.commands
     assert "losetup /dev/loop7 /image/root.ext2" in machine.commands
     assert "mount -t ext2 -o noatime /dev/root /newroot" in machine.commands
@@ -287,3 +287,16 @@ def test_a_shared_file_that_cannot_be_copied_is_named(machine: InitMachine) -> N
     machine.failing["cp *"] = 1
     machine.call(_BUILD)
     assert "/bin/busybox could not be unpacked (cp exit 1)" in machine.console
+
+
+@pytest.mark.parametrize(("free", "by_file"), [(4096 + 6144 + 4095, False), (4096 + 6144 + 4096, True)])
+def test_a_layer_goes_by_way_of_a_file_only_where_there_is_memory_for_it(
+    machine: InitMachine, free: int, by_file: bool
+) -> None:
+    configure(machine)
+    add_payload(machine)
+    machine.write("proc/meminfo", meminfo(total=60000, available=free, free=free))
+    machine.hooks["cpio"] = 'ls "$ROOT/image" >"$ROOT/seen"'
+    assert machine.call(_BUILD).stdout == "ext2|1|\n"
+    assert ("layer.cpio" in (machine.root / "seen").read_text()) is by_file
+    assert not (machine.root / "image/layer.cpio").exists()
