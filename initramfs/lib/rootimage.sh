@@ -240,6 +240,7 @@ build_tmpfs_root() {
     ROOT_DEVICE=tmpfs
     ROOT_ATTEMPTS=$((ROOT_ATTEMPTS + 1))
     step "root: attempt $ROOT_ATTEMPTS, tmpfs"
+    [ -n "$LB_SHARED" ] || drop_early_modules # else the root gets its copy of them from here
     measure_payload
     tmpfs_kib=$LB_ROOT_DATA_KIB
     [ "$tmpfs_kib" -gt 0 ] || tmpfs_kib=$LB_ROOT_KIB
