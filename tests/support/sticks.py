@@ -47,6 +47,11 @@ class Ext4State:
     uuid: str
     features: frozenset[str]
 
+    @property
+    def unmounted(self) -> bool:
+        """Whether nobody was writing to it when the power went; with a journal "clean" alone does not say that."""
+        return self.clean and not self.errors and not self.needs_recovery
+
 
 def stick_image(
     path: Path,

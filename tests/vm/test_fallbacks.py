@@ -52,7 +52,7 @@ def test_without_loop_devices_the_root_is_a_tmpfs_and_the_stick_is_used(
     assert boot.summary.startswith("root=tmpfs storage=persistent device=/dev/sda1 label=rootfs_data ")
     assert lower.split()[2] == "tmpfs"
     assert read_file(stick, "upper/etc/config/kept") == b"kept\n"
-    assert ext4_state(stick).clean
+    assert ext4_state(stick).unmounted
 
 
 def test_a_profile_may_ask_for_a_tmpfs(tmp_path: Path) -> None:
