@@ -18,7 +18,6 @@ build_root() {
     ROOT_REASON=''
     ROOT_ATTEMPTS=0
     run mkdir -p "$NEW_ROOT" "$IMAGE_FOLDER"
-    limit_dirty_pages
     if [ "$LB_ROOT_MODE" = tmpfs ] || ! build_ext2_root; then
         [ "$LB_ROOT_MODE" = tmpfs ] || ROOT_REASON=$PROBLEM
         build_tmpfs_root || rescue "the root could not be built: ${ROOT_REASON:+$ROOT_REASON; }$PROBLEM"
@@ -73,6 +72,7 @@ make_loop_nodes() {
 # takes writes that are lost later, when there is nothing to put them into.
 make_root_image() {
     expect_memory $(($1 + LEFT_KIB)) || return
+    unpack_roomily || limit_dirty_pages
     # The limit leaves room for a layer beside the image (unpack_roomily); the first tmpfs is limited to half of memory.
     run mount -t tmpfs -o "size=$(($1 * 2 + 64))k,mode=0700" image "$IMAGE_FOLDER" || problem "tmpfs of $1 KiB failed" ||
         return
