@@ -1,0 +1,65 @@
+"""Boots that measure: a kernel and an initramfs in, what the guest said about itself out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from livebuilder.sizes import MIB
+from livebuilder.vm.accelerator import TCG
+from livebuilder.vm.machine import Guest, KernelBoot, machine_named
+from livebuilder.vm.serial import GuestError
+from livebuilder.vm.session import run_guest
+
+MACHINE = machine_named("pc-2000")
+AMPLE_MIB = 256
+# A kernel that starts at all has said so long before, and the slowest way takes half of it on an idle host.
+TIME_LIMIT_SECONDS = 120.0
+# The words that start what is measured, with no waiting for a stick.
+START = "rdinit=/bench/start lb.storage=off"
+_STANDS = r"^bench: root stands on (?P<kind>\w+) from (?P<started>\d+\.\d\d) to (?P<stopped>\d+\.\d\d)$"
+_FAILURE = r"Kernel panic|Out of memory|cannot go on|gave up|bench: damaged"
+
+
+@dataclass(frozen=True)
+class Boots:
+    """What boots are made with: a kernel, and a folder for the initramfs and the log."""
+
+    kernel: Path
+    folder: Path
+
+    def boot(self, initramfs: bytes, *, until: str, memory_mib: int = AMPLE_MIB, words: str = "") -> re.Match[str]:
+        """Boot until the guest says `until`; raises `GuestError` when it does not, or has no memory left."""
+        image = self.folder / "initramfs"
+        image.write_bytes(initramfs)
+        append = f"console=ttyS0,115200n8 panic=-1 {words}".strip()
+        guest = Guest(
+            machine=MACHINE, boot=KernelBoot(self.kernel, image, append=append), memory_bytes=memory_mib * MIB
+        )
+        with run_guest(guest, log=self.folder / "serial.log", accelerator=TCG) as session:
+            return session.wait_for(until, timeout_seconds=TIME_LIMIT_SECONDS, unless=_FAILURE)
+
+    def seconds_in_init(self, initramfs: bytes) -> float:
+        """From the first line of /init to the first line of the new root's init, by the guest's own clock."""
+        said = self.boot(initramfs, until=_STANDS, words=f"quiet {START}")
+        return float(said["stopped"]) - float(said["started"])
+
+    def root_kind(self, initramfs: bytes, *, memory_mib: int, words: str = "") -> str | None:
+        """The file system the root stands on with that memory; None unless every file has the bytes it is to have."""
+        try:
+            said = self.boot(
+                initramfs, until=rf"{_STANDS}\n(?s:.*)^bench: clean$", memory_mib=memory_mib,
+                words=f"{START} bench.check {words}",
+            )  # fmt: skip
+        except GuestError:
+            return None
+        return said["kind"]
+
+    def has_floor(self, initramfs: bytes, *, memory_mib: int) -> bool:
+        """Whether the kernel starts an empty init with that memory."""
+        try:
+            self.boot(initramfs, until="bench: floor", memory_mib=memory_mib)
+        except GuestError:
+            return False
+        return True
