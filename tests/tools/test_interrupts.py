@@ -101,14 +101,16 @@ def test_at_any_moment(small_system: SmallSystem, scene: Scene, seed: int) -> No
         wait_for_main(child)
         time.sleep(rng.uniform(0, 2.5))
         child.send_signal(number)
-        if seed % 3 == 0:  # somebody impatient
+        impatient = seed % 3 == 0
+        if impatient:
             time.sleep(0.02)
             child.send_signal(number)
         stdout, stderr = child.communicate(timeout=60)
     if child.returncode == 0:
         assert "built: " in stdout, "it was done before the signal came"
         return
-    assert child.returncode == STATUS[number], stderr
+    # A second signal may meet a Python that is already on its way out; a shell calls that 130 and 143 as well.
+    assert child.returncode in ((STATUS[number], -number) if impatient else (STATUS[number],)), stderr
     assert "Traceback" not in stderr
     scene.assert_clean()
 
