@@ -19,19 +19,20 @@ from livebuilder import __version__
 from livebuilder.errors import LivebuilderError, UsageError
 
 
-def _commands(summary: str) -> typer.Typer:
+def _commands(summary: str, *, completion: bool = False) -> typer.Typer:
     return typer.Typer(
         help=summary,
         rich_markup_mode=None,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
+        add_completion=completion,
     )
 
 
 app = _commands(
     "Turn any old x86 PC into a router that boots from CD and keeps its settings on a USB stick.\n\n"
-    "Start with:  livebuilder build && livebuilder vm test out/router.iso"
+    "Start with:  livebuilder build && livebuilder vm test out/router.iso",
+    completion=True,
 )
 usb_app = _commands("Make the stick that keeps the settings.")
 vm_app = _commands("Boot an ISO in a virtual machine, by hand or as a proof.")

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from livebuilder.doctor import DISTRIBUTIONS, read_needs
 from livebuilder.process import run
-from tests.support.builds import BuiltImage, SmallSystem, assert_refused, run_command, run_main, snapshot
+from tests.support.builds import COMMAND, BuiltImage, SmallSystem, assert_refused, run_command, run_main, snapshot
 
 # A stick image
 
@@ -189,3 +190,35 @@ def test_colours_are_for_terminals_only(small_system: SmallSystem) -> None:
     outcome = run_command("--verbose", "build", "--offline", small_system.profile, "--dry-run")
     assert "\x1b" not in outcome.stderr + outcome.stdout
     assert "\x1b" not in run_command("inspect", "/nowhere").stderr
+
+
+def in_bash(words: str, home: Path, **env: str) -> str:
+    """What livebuilder prints when bash runs it; the shell is found by looking at the process above."""
+    path = f"{COMMAND.parent}:/usr/bin:/bin"
+    argv = ["bash", "--norc", "-c", f"livebuilder {words}; true"]
+    return subprocess.run(
+        argv, env={"PATH": path, "HOME": str(home), **env}, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    script = in_bash("--show-completion", tmp_path)
+    assert "complete -o default -F _livebuilder_completion livebuilder" in script
+    in_bash("--install-completion", tmp_path)
+    installed = [path for path in tmp_path.rglob("*") if path.is_file() and "livebuilder" in path.read_text()]
+    assert installed, "something is written into the home folder"
+
+    def completed(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        return in_bash("", tmp_path, _LIVEBUILDER_COMPLETE="complete_bash", **words).split()
+
+    assert completed("livebuilder bu") == ["build"]
+    assert completed("livebuilder usb im") == ["image"]
+    assert "--offline" in completed("livebuilder build --o")
+    assert completed("livebuilder nothing-like-this") == []
+
+
+def test_the_options_for_completion_are_told() -> None:
+    help_text = run_command("--help").stdout
+    for option in ("--install-completion", "--show-completion"):
+        assert option in help_text
