@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from livebuilder.sizes import MIB
@@ -14,20 +13,24 @@ from livebuilder.vm.session import run_guest
 
 MACHINE = machine_named("pc-2000")
 AMPLE_MIB = 256
-# A kernel that starts at all has said so long before, and the slowest way takes half of it on an idle host.
-TIME_LIMIT_SECONDS = 120.0
+FIRST_LIMIT_SECONDS = 300.0
 # The words that start what is measured, with no waiting for a stick.
 START = "rdinit=/bench/start lb.storage=off"
 _STANDS = r"^bench: root stands on (?P<kind>\w+) from (?P<started>\d+\.\d\d) to (?P<stopped>\d+\.\d\d)$"
 _FAILURE = r"Kernel panic|Out of memory|cannot go on|gave up|bench: damaged"
 
 
-@dataclass(frozen=True)
 class Boots:
-    """What boots are made with: a kernel, and a folder for the initramfs and the log."""
+    """What boots are made with: a kernel, and a folder for the initramfs and the log.
 
-    kernel: Path
-    folder: Path
+    A boot may take several times as long as the slowest that went well so far: with too little memory a kernel is
+    more likely to stand still than to say so.
+    """
+
+    def __init__(self, kernel: Path, folder: Path) -> None:
+        self.kernel = kernel
+        self.folder = folder
+        self._slowest_seconds: float | None = None
 
     def boot(self, initramfs: bytes, *, until: str, memory_mib: int = AMPLE_MIB, words: str = "") -> re.Match[str]:
         """Boot until the guest says `until`; raises `GuestError` when it does not, or has no memory left."""
@@ -37,8 +40,11 @@ class Boots:
         guest = Guest(
             machine=MACHINE, boot=KernelBoot(self.kernel, image, append=append), memory_bytes=memory_mib * MIB
         )
+        limit = FIRST_LIMIT_SECONDS if self._slowest_seconds is None else 10 + 4 * self._slowest_seconds
         with run_guest(guest, log=self.folder / "serial.log", accelerator=TCG) as session:
-            return session.wait_for(until, timeout_seconds=TIME_LIMIT_SECONDS, unless=_FAILURE)
+            said = session.wait_for(until, timeout_seconds=limit, unless=_FAILURE)
+            self._slowest_seconds = max(session.seconds, self._slowest_seconds or 0)
+        return said
 
     def seconds_in_init(self, initramfs: bytes) -> float:
         """From the first line of /init to the first line of the new root's init, by the guest's own clock."""
@@ -47,11 +53,9 @@ class Boots:
 
     def root_kind(self, initramfs: bytes, *, memory_mib: int, words: str = "") -> str | None:
         """The file system the root stands on with that memory; None unless every file has the bytes it is to have."""
+        words = f"{START} bench.check {words}"
         try:
-            said = self.boot(
-                initramfs, until=rf"{_STANDS}\n(?s:.*)^bench: clean$", memory_mib=memory_mib,
-                words=f"{START} bench.check {words}",
-            )  # fmt: skip
+            said = self.boot(initramfs, until=rf"{_STANDS}\n(?s:.*)^bench: clean$", memory_mib=memory_mib, words=words)
         except GuestError:
             return None
         return said["kind"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -27,6 +26,8 @@ INPUT_KINDS = ("apt", "debian", "debs", "deb-data", "module-index")
 # The pipeline at its best: with a dictionary as small as ours has to be, xz cuts its input into blocks that keep both
 # processors busy; by default it would make but one of it.
 SMALL_BLOCKS = "--lzma2=preset=6,dict=1MiB"
+# The built-in profile, and a folder of the user's.
+BUILT_IN = 'name = "bench"\n[root]\nfiles = "files"\n'
 _CONFIG = "files/etc/config/bench"
 
 
@@ -67,13 +68,21 @@ class Workshop:
         """The seconds our build takes, from the start of the program to its end."""
         shutil.rmtree(self.folder / "ours", ignore_errors=True)
         program = Path(sys.executable).parent / "livebuilder"
-        argv = [program, "--quiet", "build", self.profile, "--output", self.folder / "ours", "--offline"]
+        argv: list[str | Path] = [
+            program,
+            "--quiet",
+            "build",
+            self.profile,
+            "--output",
+            self.folder / "ours",
+            "--offline",
+        ]
         return _timed(argv, XDG_CACHE_HOME=str(self.folder / "cache"))
 
     def theirs(self, *, xz_options: str = "") -> float:
         """The seconds the pipeline takes."""
         sector = "" if self.boot_sector is None else str(self.boot_sector)
-        argv = ["sh", HERE / "pipeline.sh", self.tree, self.disc, self.folder / "theirs.iso"]
+        argv: list[str | Path] = ["sh", HERE / "pipeline.sh", self.tree, self.disc, self.folder / "theirs.iso"]
         return _timed(argv, XZ_OPTIONS=xz_options, BOOT_SECTOR=sector)
 
     def change(self) -> None:
@@ -84,12 +93,12 @@ class Workshop:
         (self.tree / _CONFIG.removeprefix("files/")).write_text(text)
 
 
-def make_workshop(folder: Path, *, cache: Path, settings: str = "") -> Workshop:
-    """The built-in profile, changed by the TOML `settings`, ready to be built in both ways."""
+def make_workshop(folder: Path, *, cache: Path, profile: str = BUILT_IN) -> Workshop:
+    """A profile in TOML whose root.files are "files", ready to be built in both ways."""
     config = folder / _CONFIG
     config.parent.mkdir(parents=True)
     config.write_text("option changed '0'\n")
-    (folder / "bench.toml").write_text(f'name = "bench"\n{settings}\n[root]\nfiles = "files"\n')
+    (folder / "bench.toml").write_text(profile)
     workshop = Workshop(folder, cache, boot_sector=_boot_sector())
     plan = plan_build(BuildRequest(read_profile(workshop.profile), folder / "ours", Cache(cache)))
     lay_out(_initramfs_of(plan), workshop.tree)
@@ -136,7 +145,7 @@ def _boot_sector() -> Path | None:
     return found if found.is_file() else None
 
 
-def _timed(argv: Sequence[str | os.PathLike[str]], **env: str) -> float:
+def _timed(argv: Sequence[str | Path], **env: str) -> float:
     started = time.monotonic()
     run(argv, env=env)
     return time.monotonic() - started

@@ -8,8 +8,9 @@
 
 export PATH=/sbin:/bin:/usr/sbin:/usr/bin
 /bin/busybox mount -t proc proc /proc
+# shellcheck source=/dev/null
 . /bench/seed.conf
-modprobe -a loop ext4
+modprobe -a loop crc32c_generic ext4
 mknod /dev/loop0 b 7 0
 mknod /dev/root b 7 0
 mkdir /newroot
@@ -18,6 +19,7 @@ cd /
 size=$FIRST
 passes=0
 attempts=0
+# shellcheck disable=SC2153 # PASSES is in seed.conf
 while [ "$passes" -lt "$PASSES" ]; do
     attempts=$((attempts + 1))
     if [ -e /image ]; then
