@@ -12,6 +12,7 @@ import hashlib
 import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from livebuilder import cpio
@@ -134,18 +135,20 @@ def make_initramfs(
 ) -> Initramfs:
     """Pack the layers, put all archives together. `epoch` is the latest time any entry keeps (seconds since 1970)."""
     pieces_as = piece_compression(compression)
-    packed = pack_layers(layers, root, compression=pieces_as, epoch=epoch, cache=cache)
+
+    def pack(tree: RootTree) -> bytes:
+        data = b"".join(cpio.archive(tree, mtime_limit=epoch))
+        return compress_cached(data, compression=compression, cache=cache)[0]
+
+    with ThreadPoolExecutor(max(1, len(early))) as pool:  # beside the layers: they alone do not keep every core busy
+        jobs = [pool.submit(pack, tree) for tree in early]
+        packed = pack_layers(layers, root, compression=pieces_as, epoch=epoch, cache=cache)
+        parts = [job.result() for job in jobs]
     payload = [RootTree(_pieces(layer, pieces_as)) for layer in packed]
     if pieces_as is compression:
-        plain, to_pack = payload, list(early)
+        parts += [b"".join(cpio.archive(tree)) for tree in payload]
     else:
-        plain, to_pack = [], [*early, *payload]
-    parts = []
-    for tree in to_pack:
-        data = b"".join(cpio.archive(tree, mtime_limit=epoch))
-        parts.append(compress_cached(data, compression=compression, cache=cache)[0])
-    for tree in plain:
-        parts.append(b"".join(cpio.archive(tree)))
+        parts += [pack(tree) for tree in payload]
     # The kernel wants a plain archive to begin at a multiple of 4, and skips zeros before any archive.
     return Initramfs(b"".join(part + b"\0" * (-len(part) % 4) for part in parts), packed)
 
