@@ -31,7 +31,8 @@ from tests.support.builds import (
 )
 from tests.support.images import Listed, image_conf, layers, list_archive, unpack
 
-pytestmark = pytest.mark.network
+# Builds here are offline: what they need from the network is in the cache once the default image was built.
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
 
 
 def build(*words: str | Path, output: Path, **env: str) -> BuiltImage:

@@ -19,7 +19,8 @@ from tests.support.builds import (
     run_command,
 )
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("install")]
+# Builds here are offline: what they need from the network is in the cache once the default image was built.
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("install"), pytest.mark.usefixtures("default_image")]
 
 REPOSITORY = Path(__file__).parents[2]
 SETUP_SECONDS = 2

@@ -27,7 +27,8 @@ from tests.support.builds import (
     start,
 )
 
-pytestmark = pytest.mark.network
+# Builds here are offline: what they need from the network is in the cache once the default image was built.
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 STEPS = ("Putting the root together", "Packing the initramfs", "Writing ")

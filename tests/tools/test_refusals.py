@@ -24,7 +24,8 @@ from tests.support.builds import (
 )
 from tests.support.kernels import write_modules
 
-pytestmark = pytest.mark.network
+# Builds here are offline: what they need from the network is in the cache once the default image was built.
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
 
 
 class Bench:
