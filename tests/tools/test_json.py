@@ -11,6 +11,9 @@ from tests.support.builds import BuiltImage, SmallSystem, run_command, run_main
 from tests.support.documents import assert_documented, chapters, documented
 from tests.support.kernels import bzimage
 
+# Builds here are offline: what they need from the network is in the cache once the default image was built.
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
+
 
 def test_every_chapter_has_a_test() -> None:
     text = Path(__file__).read_text() + (Path(__file__).parents[1] / "vm/test_command.py").read_text()
