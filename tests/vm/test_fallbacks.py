@@ -32,7 +32,7 @@ def test_without_devtmpfs_there_is_a_dev_all_the_same(small_image: BuiltImage, t
     assert (boot.record.root.mode, boot.record.root.device) == ("ext2", "/dev/loop7")
     assert (boot.record.storage.state, boot.record.storage.device) == ("persistent", "/dev/sda1")
     assert "dev /dev tmpfs" in dev
-    assert {"console", "kmsg", "null", "loop7", "sda", "sda1", "tty1", "ttyS0", "urandom"} <= set(dev.split())
+    assert {"console", "kmsg", "null", "loop7", "sda1", "tty1", "ttyS0", "urandom"} <= set(dev.split())
     assert "Settings are kept on /dev/sda1" in boot.login
 
 
