@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from livebuilder import console
 from livebuilder.cache import Cache, cache_root
 from livebuilder.errors import LivebuilderError
@@ -48,7 +50,7 @@ def main() -> int:
     unknown = [name for name in asked.rows if name not in ROWS]
     if unknown or asked.pairs < 1:
         parser.error(f"no row is named {', '.join(unknown)}" if unknown else "--pairs: at least 1")
-    console.setup(quiet=True)
+    console.setup()
     facts = host_facts()
     print(f"{facts['processors']} processors, load {facts['load'][0]}: a busy machine gives ratios that spread\n")
     measured: list[Row] = []
@@ -57,6 +59,7 @@ def main() -> int:
             if name in (asked.rows or ROWS):
                 folder = Path(scratch, name)
                 folder.mkdir()
+                logger.info("measuring {}", name)
                 for row in measure(rows.Bench(folder, cache=Cache(cache_root()), pairs=asked.pairs)):
                     print(row.render(), flush=True)
                     measured.append(row)

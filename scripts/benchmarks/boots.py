@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from loguru import logger
+
 from livebuilder.sizes import MIB
 from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Guest, KernelBoot, machine_named
@@ -57,7 +59,9 @@ class Boots:
         try:
             said = self.boot(initramfs, until=rf"{_STANDS}\n(?s:.*)^bench: clean$", memory_mib=memory_mib, words=words)
         except GuestError:
+            logger.info("  {} MiB: no clean root", memory_mib)
             return None
+        logger.info("  {} MiB: a clean root on {}", memory_mib, said["kind"])
         return said["kind"]
 
     def has_floor(self, initramfs: bytes, *, memory_mib: int) -> bool:
@@ -65,5 +69,7 @@ class Boots:
         try:
             self.boot(initramfs, until="bench: floor", memory_mib=memory_mib)
         except GuestError:
+            logger.info("  {} MiB: the kernel does not start", memory_mib)
             return False
+        logger.info("  {} MiB: the kernel starts", memory_mib)
         return True

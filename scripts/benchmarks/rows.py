@@ -85,10 +85,9 @@ def measure_root(bench: Bench) -> list[Row]:
 def measure_memory(bench: Bench) -> list[Row]:
     """The least memory, in MiB above what the kernel itself needs, that gives a root with every byte right."""
     subject, boots = _subject(bench)
-    ours, fitting = subject.ours(), _first_fitting(subject, boots)
-    seed = subject.seed(first_kib=fitting, passes=1)
-    nothing = empty_init()
+    nothing = empty_init()  # first, as nothing teaches patience like a slow boot
     floor = least(lambda mib: boots.has_floor(nothing, memory_mib=mib), low=8, high=AMPLE_MIB)
+    ours, seed = subject.ours(), subject.seed(first_kib=_first_fitting(subject, boots), passes=1)
 
     def room(initramfs: bytes, words: str = "", *, kind: str = "") -> float:
         def works(mib: int) -> bool:
