@@ -29,7 +29,8 @@ class Compression:
 
 
 def _xz(data: bytes) -> bytes:
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": XZ_DICTIONARY_BYTES}]
+    # Without position bits (pb) an old machine unpacks a tenth sooner, for half a per cent more bytes.
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": XZ_DICTIONARY_BYTES, "pb": 0}]
     return lzma.compress(data, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=filters)
 
 
@@ -46,7 +47,9 @@ def _zstd(data: bytes) -> bytes:
 
 NONE = Compression("none", "", b"070701", None, "", lambda data: data)
 GZIP = Compression("gzip", ".gz", b"\x1f\x8b", "CONFIG_RD_GZIP", "level=9", _gzip)
-XZ = Compression("xz", ".xz", b"\xfd7zXZ\0", "CONFIG_RD_XZ", f"preset=6 check=crc32 dict={XZ_DICTIONARY_BYTES}", _xz)
+XZ = Compression(
+    "xz", ".xz", b"\xfd7zXZ\0", "CONFIG_RD_XZ", f"preset=6 check=crc32 dict={XZ_DICTIONARY_BYTES} pb=0", _xz
+)
 ZSTD = Compression("zstd", ".zst", b"\x28\xb5\x2f\xfd", "CONFIG_RD_ZSTD", "level=19 checksum", _zstd)
 
 COMPRESSIONS = {compression.name: compression for compression in (NONE, GZIP, XZ, ZSTD)}

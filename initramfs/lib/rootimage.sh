@@ -149,10 +149,16 @@ unpack_payload() {
 
 # copy_shared TARGET: files of the root that this initramfs needs too travel once, here; LB_SHARED are their paths.
 copy_shared() {
+    [ -n "$LB_SHARED" ] || return 0
+    if [ "$ROOT_MODE" = ext2 ]; then
+        # shellcheck disable=SC2086 # a list of paths
+        (cd "$ROOT/" && run cp -p --parents $LB_SHARED "$1") || unpack_failed "what /init has of the root" "cp exit $?"
+        return
+    fi
     for shared_path in $LB_SHARED; do
         run cp -p "$ROOT/$shared_path" "$1/$shared_path" || unpack_failed "/$shared_path" "cp exit $?" || return
-        case $ROOT_MODE-$shared_path in
-            tmpfs-lib/modules/*) run rm "$ROOT/$shared_path" ;; # memory is short; the programs still run
+        case $shared_path in
+            lib/modules/*) run rm "$ROOT/$shared_path" ;; # memory is short; the programs still run
         esac
     done
 }
