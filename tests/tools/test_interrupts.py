@@ -116,19 +116,23 @@ def test_at_any_moment(small_system: SmallSystem, scene: Scene, seed: int) -> No
     scene.assert_clean()
 
 
-def test_ctrl_c_does_not_wait_for_pieces_that_nobody_began(scene: Scene, small_system: SmallSystem) -> None:
+def test_ctrl_c_does_not_wait_for_pieces_that_nobody_began(
+    scene: Scene, small_system: SmallSystem, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/noise").write_bytes(os.urandom(24 * 2**20))  # a dozen pieces, each of them slow
+    words = ("build", "--offline", small_system.profile, "--set", "output.compression=xz", "-o", scene.out)
+    words += ("--set", f"root.files={tmp_path / 'files'}")
     pieces = scene.folder / "cache/livebuilder/pieces"
     pieces.mkdir()
-    with cold_build(scene, small_system) as child:
+    with start(*words, env=scene.env) as child:
         while not list(pieces.iterdir()) and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
         child.communicate(timeout=60)
     assert child.returncode == 130
     interrupted = len(list(pieces.iterdir()))
-    whole = run_command(
-        "build", "--offline", small_system.profile, "--set", "output.compression=xz", "-o", scene.out, env=scene.env
-    )
+    whole = run_command(*words, env=scene.env)
     assert whole.status == 0
     assert 1 <= interrupted < len(list(pieces.iterdir()))
 

@@ -253,7 +253,7 @@ def _leaks(act: Callable[[], object], *, times: int) -> bool:
 
 def test_the_measure_sees_a_leak() -> None:
     kept: list[bytes] = []
-    assert _leaks(lambda: kept.append(b"x" * 200_000), times=100)
+    assert _leaks(lambda: kept.append(b"x" * 2_000_000), times=100)
 
 
 def test_a_disk_that_is_closed_leaks_no_memory(image: Path) -> None:
