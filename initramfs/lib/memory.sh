@@ -36,16 +36,16 @@ expect_memory() {
     problem "not enough memory for $ROOT_MODE: need $1 KiB, have $MEMORY_AVAILABLE KiB"
 }
 
-# expect_memory_for_stick: a root without its settings is worth more than one that the kernel kills. The sums of the
-# root stay as they are, for the record.
+# expect_memory_for_stick: MEMORY_FOR_STICK in KiB; a root without its settings is worth more than one that the kernel
+# kills. The sums of the root stay as they are, for the record.
 expect_memory_for_stick() {
     stick_before="$MEMORY_TOTAL $MEMORY_AVAILABLE"
     read_memory
-    stick_available=$MEMORY_AVAILABLE
+    MEMORY_FOR_STICK=$MEMORY_AVAILABLE
     MEMORY_TOTAL=${stick_before% *}
     MEMORY_AVAILABLE=${stick_before#* }
-    [ "$stick_available" -lt "$STICK_KIB" ] || return 0
-    problem "not enough memory for the stick: need $STICK_KIB KiB, have $stick_available KiB"
+    [ "$MEMORY_FOR_STICK" -lt "$STICK_KIB" ] || return 0
+    problem "not enough memory for the stick: need $STICK_KIB KiB, have $MEMORY_FOR_STICK KiB"
 }
 
 # measure_payload: PAYLOAD_KIB = what occupies memory only until it is in the root: the pieces, the modules.

@@ -67,7 +67,8 @@ render_candidate() {
     json_or_null "${2#-}" && printf ',"fstype":%s' "$JSON"
     json_or_null "${3#-}" && printf ',"uuid":%s' "$JSON"
     cure "$@"
-    json_or_null "$CURE" && printf ',"cure":%s}' "$JSON"
+    if [ -z "$CURE" ]; then printf ',"cure":null}' && return; fi
+    json_string "$CURE" && printf ',"cure":{"command":%s,"erases":%s,"here":%s}}' "$JSON" "$CURE_ERASES" "$CURE_HERE"
 }
 
 # render_lines LINES: as JSON strings with commas between.
@@ -114,6 +115,8 @@ list_candidates() {
         [ "/dev/$1" != "$STORAGE_DEVICE" ] || continue
         characters_from_hex "${4#-}" plain
         cure "$@"
-        tell "$PREFIX:   /dev/$1 ${2#-} label=\"$TEXT\"${CURE:+ -- to use it: $CURE}"
+        cure_in_words
+        list_type=${2#-}
+        tell "$PREFIX:   /dev/$1 ${list_type:-unformatted} label=\"$TEXT\"$CURE_WORDS"
     done
 }

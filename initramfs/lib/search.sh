@@ -8,6 +8,8 @@ QUIET_EARLY=50
 QUIET_LATE=20
 EARLY=500
 
+DISKS_PENDING=disks-pending # a file in STATE: drivers are being loaded, a disk may still turn up
+
 # One line each: NAME FSTYPE UUID LABEL(hex) VERDICT(match, refused or other); "-" stands for nothing.
 CANDIDATES=''
 SEARCH_SEEN=' '
@@ -33,13 +35,19 @@ search() {
         case $CANDIDATES in
             *" match
 "*)
-                [ $((NOW - search_newest)) -lt "$search_quiet" ] || return 0
+                ! search_is_over "$2" || return 0
                 ;;
             *) [ "$SEARCH_WAITED" -lt $(($2 * 100)) ] || return 1 ;;
         esac
         [ "$SEARCH_WAITED" -lt "$EARLY" ] || search_quiet=$QUIET_LATE
         run sleep "$POLL"
     done
+}
+
+# search_is_over SECONDS: there is a match; may another one still come?
+search_is_over() {
+    [ "$SEARCH_WAITED" -lt $(($1 * 100)) ] || return 0
+    [ ! -e "$STATE/$DISKS_PENDING" ] && [ $((NOW - search_newest)) -ge "$search_quiet" ]
 }
 
 # hurry_usb / unhurry_usb: a stick put in while we wait need not rest the second that usb-storage gives it by default.

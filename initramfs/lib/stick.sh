@@ -4,6 +4,7 @@
 STICK=$ROOT/stick
 STICK_REBOOT_MARK=.livebuilder-rebooted # on the stick: e2fsck asked for a reboot, and had it
 STICK_PROOF=.livebuilder-write-test
+UNDO_KIB=1024 # less memory than this is not worth trying
 
 # mount_stick NAME FSTYPE: STORAGE_STATE becomes persistent or read-only; false, with PROBLEM, when it cannot be used.
 mount_stick() {
@@ -59,24 +60,20 @@ mount_stick_read_only() {
         problem "$1, nor read-only either"
 }
 
-# check_ext NAME: e2fsck -p from the new root. STORAGE_FSCK = its exit code; FSCK_VERDICT = mount, reboot or refuse.
+# check_ext NAME: e2fsck -p with the tools of the new root. STORAGE_FSCK = its exit code; FSCK_VERDICT = mount, reboot or
+# refuse. What is refused is afterwards as it was before: e2fsck writes for a while until it gives up.
 check_ext() {
-    check_tool=''
-    for check_path in /sbin/e2fsck /usr/sbin/e2fsck; do
-        [ ! -x "$NEW_ROOT$check_path" ] || check_tool=$check_path
-    done
-    if [ -z "$check_tool" ]; then
+    find_tool e2fsck || {
         warn "/dev/$1 was not checked: this root has no e2fsck"
-        return
-    fi
+        return 0
+    }
+    check_tool=$TOOL
     run mkdir -p "$NEW_ROOT/dev" "$NEW_ROOT/proc"
     run mount -o bind "$ROOT/dev" "$NEW_ROOT/dev"
     run mount -o bind "$ROOT/proc" "$NEW_ROOT/proc"
-    run chroot "$NEW_ROOT" "$check_tool" -p "/dev/$1" >"$STATE/fsck.log" 2>&1
-    check_code=$?
+    check_reversibly "$1"
     run umount "$NEW_ROOT/proc"
     run umount "$NEW_ROOT/dev"
-    while IFS= read -r check_line; do step "e2fsck: $check_line"; done <"$STATE/fsck.log"
     fsck_verdict "$check_code"
     case $FSCK_VERDICT in
         unchecked)
@@ -87,6 +84,57 @@ check_ext() {
         refuse) problem "e2fsck could not repair /dev/$1 (exit $check_code): run e2fsck -f on it by hand" ;;
     esac
     STORAGE_FSCK=$check_code
+}
+
+# check_reversibly NAME: check_code, with the blocks that e2fsck overwrites kept in memory (e2fsck -z) until it is known
+# to have got through. An e2fsck before 1.43 has no such option (16, usage), and the memory may not do: then it is
+# checked without.
+check_reversibly() {
+    check_undo=/dev/e2undo
+    if ! find_tool e2undo || ! make_undo_folder; then
+        run_e2fsck "$1"
+        return
+    fi
+    run_e2fsck "$1" -z "$check_undo/$1"
+    if [ "$check_code" = 16 ] || undo_folder_is_full; then
+        run_e2fsck "$1"
+    elif [ "$check_code" -ge 4 ] && [ -e "$NEW_ROOT$check_undo/$1" ]; then
+        run chroot "$NEW_ROOT" "$TOOL" "$check_undo/$1" "/dev/$1" 2>"$STATE/undo.log" ||
+            warn "what e2fsck had changed on /dev/$1 could not be put back (e2undo exit $?)"
+    fi
+    run umount "$NEW_ROOT$check_undo"
+    run rm -rf "$ROOT$check_undo"
+}
+
+# run_e2fsck NAME [OPTION…]
+run_e2fsck() {
+    check_name=$1
+    shift
+    run chroot "$NEW_ROOT" "$check_tool" -p "$@" "/dev/$check_name" >"$STATE/fsck.log" 2>&1
+    check_code=$?
+    while IFS= read -r check_line; do step "e2fsck: $check_line"; done <"$STATE/fsck.log"
+}
+
+# make_undo_folder: below the /dev that the new root sees, so that it leaves no trace; false when memory is short.
+make_undo_folder() {
+    undo_kib=$((MEMORY_FOR_STICK - STICK_KIB))
+    [ "$undo_kib" -ge "$UNDO_KIB" ] || return
+    run mkdir -p "$ROOT$check_undo" &&
+        run mount -t tmpfs -o "mode=0700,size=${undo_kib}k" undo "$NEW_ROOT$check_undo" || return
+}
+
+undo_folder_is_full() {
+    undo_free=$(stat -f -c %f "$NEW_ROOT$check_undo") # blocks of 4 KiB
+    [ "${undo_free:-0}" -lt 16 ]
+}
+
+# find_tool NAME: TOOL = where the new root has it.
+find_tool() {
+    TOOL=''
+    for tool_folder in /sbin /usr/sbin /bin /usr/bin; do
+        [ ! -x "$NEW_ROOT$tool_folder/$1" ] || TOOL=$tool_folder/$1
+    done
+    [ -n "$TOOL" ]
 }
 
 # fsck_verdict CODE: fsck(8) adds up 1 = errors corrected, 2 = reboot, 4 = errors left, 8 = operational error, 16 =

@@ -22,6 +22,7 @@ find_storage() {
     fi
     step "storage: waiting up to $LB_STORAGE_SETTLE s for a stick labelled $LB_STORAGE_LABEL"
     start_search
+    start_disk_drivers
     # shellcheck disable=SC2086 # a list of names
     load_modules $LB_MODULES_STORAGE overlay # the last while there is time: it is needed when the stick is found
     hurry_usb
@@ -56,15 +57,52 @@ explain_absence() {
     done
 }
 
-# cure NAME FSTYPE UUID LABEL VERDICT: CURE = the command that would make this candidate the stick; empty when only a new
-# file system would, or when the label is not what is wrong with it.
+# start_disk_drivers: IDE, SATA and SCSI controllers by what the PCI bus says of them (class 01: mass storage), for a disk
+# or a CF card in an adapter. Beside everything else, since modprobe waits until an empty channel has answered.
+start_disk_drivers() {
+    set --
+    for disk_alias in "$ROOT"/sys/bus/pci/devices/*/modalias; do
+        disk_words=''
+        { read -r disk_words <"$disk_alias"; } 2>/dev/null
+        case $disk_words in
+            pci:*bc01*) set -- "$@" "$disk_words" ;;
+        esac
+    done
+    [ $# -gt 0 ] || return 0
+    : >"$STATE/$DISKS_PENDING"
+    {
+        load_modules "$@"
+        run rm -f "$STATE/$DISKS_PENDING"
+    } &
+}
+
+# cure NAME FSTYPE UUID LABEL VERDICT: CURE = the command that would make this candidate the stick, empty for what nobody
+# would make one of; CURE_ERASES = whether it would erase what is there, which only a person may decide; CURE_HERE =
+# whether this system has the program. Both are true or false.
 cure() {
     CURE=''
+    CURE_ERASES=false
+    CURE_HERE=false
     [ "$5" != match ] || return 0
     shell_word "$LB_STORAGE_LABEL"
     case $2 in
         ext?) CURE="e2label /dev/$1 $WORD" ;;
         f2fs) CURE="f2fslabel /dev/$1 $WORD" ;;
         btrfs) CURE="btrfs filesystem label /dev/$1 $WORD" ;;
+        iso9660 | unreadable) return ;; # the medium of this very system, or a broken one
+        *)
+            CURE="mke2fs -t ext4 -L $WORD /dev/$1"
+            CURE_ERASES=true
+            ;;
     esac
+    ! find_tool "${CURE%% *}" || CURE_HERE=true
+}
+
+# cure_in_words: CURE_WORDS, the end of a line on the console.
+cure_in_words() {
+    CURE_WORDS=''
+    [ -n "$CURE" ] || return 0
+    CURE_WORDS=" -- to use it: $CURE"
+    [ "$CURE_ERASES" = false ] || CURE_WORDS=" -- to erase and use it: $CURE"
+    [ "$CURE_HERE" = true ] || CURE_WORDS="$CURE_WORDS (on another system: this one has no ${CURE%% *})"
 }

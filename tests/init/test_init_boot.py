@@ -50,7 +50,7 @@ def test_without_a_stick(built: InitMachine, tmp_path: Path) -> None:
     assert record["storage"]["device"] is None
     assert record["storage"]["candidates"] == [
         {"device": "/dev/sda1", "label": "it's mine", "fstype": "ext4",
-         "uuid": "01111111-2222-3333-4444-555555555555", "cure": "e2label /dev/sda1 rootfs_data"},
+         "uuid": "01111111-2222-3333-4444-555555555555", "cure": {"command": "e2label /dev/sda1 rootfs_data", "erases": False, "here": False}},
     ]  # fmt: skip
     assert record["parameters"]["unknown"] == ["lb.foo", "lb.bar=a \\b"]
 
@@ -93,7 +93,21 @@ def test_another_label(built: InitMachine, tmp_path: Path) -> None:
     built.add_disk("sdb1", ext4(tmp_path / "two", label="my stick"))
     built.boot()
     assert 'device=/dev/sdb1 label="my stick" seconds=' in _summary(built)
-    assert built.record["storage"]["candidates"][0]["cure"] == "e2label /dev/sda1 'my stick'"
+    assert built.record["storage"]["candidates"][0]["cure"]["command"] == "e2label /dev/sda1 'my stick'"
+
+
+def test_drivers_for_disks_are_loaded_by_what_the_pci_bus_says(built: InitMachine, tmp_path: Path) -> None:
+    ide = "pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80"
+    built.write("sys/bus/pci/devices/0000:00:01.1/modalias", f"{ide}\n")
+    built.write("sys/bus/pci/devices/0000:00:03.0/modalias", "pci:v0000BC01d0000BC01sv00001AF4sd00001100bc02sc00i00\n")
+    built.write("proc/cmdline", "lb.settle=5\n")
+    built.add_disk("sdb1", ext4(tmp_path / "stick"))
+    built.boot()
+    loads = [line for line in built.commands if line.startswith("modprobe")]
+    assert f"modprobe -a -q {ide}" in loads
+    assert not [line for line in loads if "bc02" in line], "a network card"
+    assert not (built.root / "run/disks-pending").exists()
+    assert _summary(built).startswith("livebuilder: root=ext2 storage=persistent device=/dev/sdb1 ")
 
 
 def test_storage_switched_off_loads_and_reads_nothing(built: InitMachine, tmp_path: Path) -> None:

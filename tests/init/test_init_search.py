@@ -69,6 +69,26 @@ def test_a_twin_a_moment_behind_is_waited_for(machine: InitMachine, tmp_path: Pa
     assert machine.call(_SEARCH).stdout.splitlines()[2].startswith("sdb ")
 
 
+def test_while_drivers_for_disks_are_loaded_a_twin_is_waited_for(
+    machine: InitMachine, tmp_path: Path, stick: Path
+) -> None:
+    machine.add_disk("sda", stick)
+    machine.write("run/disks-pending", "")
+    loaded = 'rm "$ROOT/run/disks-pending"'
+    _plug_at(machine, 300, "sdb", ext4(tmp_path / "twin"), and_then=loaded)
+    status, waited, chosen, *_ = machine.call(_SEARCH).stdout.splitlines()
+    assert (status, chosen.split()[0]) == ("status 0", "sdb")
+    assert 300 <= int(waited) < 450
+
+
+def test_drivers_that_never_come_back_do_not_cost_the_stick(machine: InitMachine, stick: Path) -> None:
+    machine.add_disk("sda", stick)
+    machine.write("run/disks-pending", "")
+    status, waited, chosen, *_ = machine.call(_SEARCH, env={"SETTLE": "4"}).stdout.splitlines()
+    assert (status, chosen.split()[0]) == ("status 0", "sda")
+    assert 400 <= int(waited) <= 430
+
+
 def test_a_late_stick_is_used_at_once(machine: InitMachine, stick: Path) -> None:
     _plug_at(machine, 800, "sda", stick)
     status, waited, chosen, *_ = machine.call(_SEARCH).stdout.splitlines()
@@ -152,7 +172,7 @@ def test_usb_storage_hurries_unless_the_user_said_otherwise(machine: InitMachine
     assert path.read_text() == f"{found}\n"
 
 
-def _plug_at(machine: InitMachine, hundredths: int, name: str, image: Path) -> None:
+def _plug_at(machine: InitMachine, hundredths: int, name: str, image: Path, *, and_then: str = ":") -> None:
     """Have the machine's clock, which the search moves by sleeping, plug a disk in."""
     folder = machine.root / "plugged" / name
     machine.add_disk(name, image)
@@ -160,5 +180,5 @@ def _plug_at(machine: InitMachine, hundredths: int, name: str, image: Path) -> N
     (machine.root / "sys/class/block" / name).rename(folder)
     machine.hooks["sleep"] = (
         f'read -r up _ <"$ROOT/proc/uptime"; if [ "${{up%.*}}${{up#*.}}" -ge {hundredths + 308} ]'
-        f' && [ -d "{folder}" ]; then mv "{folder}" "$ROOT/sys/class/block/{name}"; fi'
+        f' && [ -d "{folder}" ]; then mv "{folder}" "$ROOT/sys/class/block/{name}"; {and_then}; fi'
     )

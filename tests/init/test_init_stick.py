@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from livebuilder.process import run
 from tests.support.init import InitMachine
 
 _MOUNT = (
-    'STORAGE_REASON="" STORAGE_FSCK="" LB_NAME=attic-pc; mount_stick sda1 "${FSTYPE-ext4}"; echo "$?";'
+    'STORAGE_REASON="" STORAGE_FSCK="" LB_NAME=attic-pc MEMORY_FOR_STICK="${MEMORY-8192}"; mount_stick sda1 "${FSTYPE-ext4}"; echo "$?";'
     ' echo "$STORAGE_STATE|$STORAGE_FSCK|$STORAGE_REASON|$PROBLEM"'
 )
 
@@ -55,6 +56,89 @@ def test_beyond_repair_is_not_mounted_at_all(plugged: InitMachine, code: int) ->
     assert facts.split("|")[1] == str(code)
     assert f"could not repair /dev/sda1 (exit {code})" in facts
     assert not [line for line in plugged.commands if line.startswith("mount -t")]
+
+
+# -- what e2fsck wrote before it gave up is put back; these run the real tools on a real file system ---------
+
+
+def _with_real_tools(machine: InitMachine, folder: Path, *damage: str) -> Path:
+    """Plug a stick in that was made by mke2fs and damaged by debugfs; the root's tools are the host's."""
+    for tool in ("e2fsck", "e2undo"):
+        machine.write(f"newroot/sbin/{tool}", "").chmod(0o755)
+    (machine.root / "newroot/dev").symlink_to(machine.root / "dev")  # as if it were mounted there
+    machine.hooks["chroot"] = (
+        'shift 2; tool=${1##*/}; shift\nfor word; do case $word in /dev/*) word=$ROOT$word ;; esac\n'
+        'set -- "$@" "$word"; shift; done\nexec "$tool" "$@"'
+    )
+    stick = folder / "stick"
+    with stick.open("wb") as stream:
+        stream.truncate(8 << 20)
+    (folder / "files/upper").mkdir(parents=True)
+    run(["mke2fs", "-q", "-t", "ext4", "-L", "rootfs_data", "-d", folder / "files", stick])
+    for request in (*damage, "set_super_value state 0"):
+        run(["debugfs", "-w", "-R", request, stick])
+    machine.add_disk("sdb1", stick)
+    return stick
+
+
+_MOUNT_SDB1 = _MOUNT.replace("sda1", "sdb1")
+_A_FILE_FOR_A_FOLDER = "set_inode_field /upper mode 0100644"
+_ROOMY = {"MEMORY": str(8192 + 4096)}
+
+
+def test_beyond_repair_every_byte_is_as_it_was(machine: InitMachine, tmp_path: Path) -> None:
+    stick = _with_real_tools(machine, tmp_path, _A_FILE_FOR_A_FOLDER)
+    before = stick.read_bytes()
+    done = machine.call(_MOUNT_SDB1, env=_ROOMY)
+    assert done.stdout.startswith("1\nvolatile|4||e2fsck could not repair /dev/sdb1 (exit 4)")
+    assert stick.read_bytes() == before
+    assert "mount -t tmpfs -o mode=0700,size=4096k undo /newroot/dev/e2undo" in machine.commands
+    assert "umount /newroot/dev/e2undo" in machine.commands
+    assert not (machine.root / "dev/e2undo").exists()
+
+
+def test_what_can_be_repaired_is_not_put_back(machine: InitMachine, tmp_path: Path) -> None:
+    stick = _with_real_tools(machine, tmp_path, "freeb 1000", "set_super_value free_blocks_count 1")
+    done = machine.call(_MOUNT_SDB1, env=_ROOMY)
+    assert done.stdout == "0\npersistent|1||\n"
+    run(["e2fsck", "-fn", stick])  # raises when it finds anything
+
+
+def test_with_little_memory_e2fsck_checks_without_a_way_back(machine: InitMachine, tmp_path: Path) -> None:
+    stick = _with_real_tools(machine, tmp_path, _A_FILE_FOR_A_FOLDER)
+    before = stick.read_bytes()
+    assert machine.call(_MOUNT_SDB1).stdout.startswith("1\nvolatile|4||")
+    assert not [line for line in machine.commands if "e2undo" in line]
+    assert stick.read_bytes() != before, "or there would be no use for the way back"
+
+
+def test_when_the_memory_does_not_do_it_is_checked_again_without(machine: InitMachine, tmp_path: Path) -> None:
+    _with_real_tools(machine, tmp_path)
+    full = machine.root.parent / "tools/stat"
+    full.write_text("#!/bin/sh\necho 0\n")
+    full.chmod(0o755)
+    assert machine.call(_MOUNT_SDB1, env=_ROOMY).stdout == "0\npersistent|0||\n"
+    checks = [line for line in machine.commands if line.startswith("chroot")]
+    assert checks == [
+        "chroot /newroot /sbin/e2fsck -p -z /dev/e2undo/sdb1 /dev/sdb1", "chroot /newroot /sbin/e2fsck -p /dev/sdb1",
+    ]  # fmt: skip
+
+
+def test_an_old_e2fsck_that_knows_no_undo_file_is_asked_without(plugged: InitMachine) -> None:
+    _with_e2fsck(plugged, 0)
+    plugged.write("newroot/sbin/e2undo", "").chmod(0o755)
+    plugged.failing["chroot * -z *"] = 16  # usage
+    plugged.hooks["chroot"] = "[ $code = 0 ] || exit $code"
+    (plugged.root / "newroot/dev/e2undo").mkdir(parents=True)
+    assert plugged.call(_MOUNT, env=_ROOMY).stdout == "0\npersistent|0||\n"
+
+
+def test_what_cannot_be_put_back_is_said(machine: InitMachine, tmp_path: Path) -> None:
+    _with_real_tools(machine, tmp_path, _A_FILE_FOR_A_FOLDER)
+    machine.failing["chroot @/newroot /sbin/e2undo *"] = 1
+    machine.hooks["chroot"] = "[ $code = 0 ] || exit $code\n" + machine.hooks["chroot"]
+    machine.call(_MOUNT_SDB1, env=_ROOMY)
+    assert "warning: what e2fsck had changed on /dev/sdb1 could not be put back (e2undo exit 1)" in machine.console
 
 
 def test_a_reboot_that_e2fsck_asks_for_happens_once(plugged: InitMachine) -> None:

@@ -30,17 +30,22 @@ def _record(**storage: Any) -> dict[str, Any]:
 
 
 def _candidate(
-    device: str, label: str | None = "", *, fstype: str | None = "ext4", cure: str | None = None
+    device: str, label: str | None = "", *, fstype: str | None = "ext4", cure: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     return {"device": device, "label": label, "fstype": fstype, "uuid": None, "cure": cure}
+
+
+def _cure(command: str, *, erases: bool = False, here: bool = True) -> dict[str, Any]:
+    return {"command": command, "erases": erases, "here": here}
 
 
 _VOLATILE = {
     "state": "volatile", "reason": "no stick labelled rootfs_data", "device": None, "label": None, "fsck": None,
     "candidates": [
-        _candidate("/dev/sda1", "backup", cure="e2label /dev/sda1 rootfs_data"),
-        _candidate("/dev/sdb1", "ROOTFS_DATA", fstype="vfat"),
-        _candidate("/dev/sdc", None, fstype=None),
+        _candidate("/dev/sda1", "backup", cure=_cure("e2label /dev/sda1 rootfs_data")),
+        _candidate("/dev/sdb1", "ROOTFS_DATA", fstype="vfat", cure=_cure("mke2fs -t ext4 /dev/sdb1", erases=True)),
+        _candidate("/dev/sdc", "other", fstype="f2fs", cure=_cure("f2fslabel /dev/sdc rootfs_data", here=False)),
+        _candidate("/dev/sdd", None, fstype="iso9660"),
     ],
 }  # fmt: skip
 
@@ -88,7 +93,11 @@ def test_the_banner_lists_every_partition_and_its_cure(router: Router, awk: list
         "    /dev/sda1  ext4  label 'backup'",
         "      to keep settings there: e2label /dev/sda1 rootfs_data && reboot",
         "    /dev/sdb1  vfat  label 'ROOTFS_DATA'",
-        "    /dev/sdc  no file system  label ''",
+        "      to ERASE it and keep settings there: mke2fs -t ext4 /dev/sdb1 && reboot",
+        "    /dev/sdc  f2fs  label 'other'",
+        "      to keep settings there: f2fslabel /dev/sdc rootfs_data && reboot",
+        "      (on another system: this one has no f2fslabel)",
+        "    /dev/sdd  iso9660  label ''",
         "  All about it: lb-status",
         "",
         "",

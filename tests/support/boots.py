@@ -58,12 +58,18 @@ class MemoryFacts(_Facts):
     needed_kib: int
 
 
+class Cure(_Facts):
+    command: str
+    erases: bool
+    here: bool
+
+
 class Candidate(_Facts):
     device: str
     label: str | None
     fstype: str | None
     uuid: str | None
-    cure: str | None
+    cure: Cure | None
 
 
 class StorageFacts(_Facts):

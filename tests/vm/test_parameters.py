@@ -11,7 +11,17 @@ import pytest
 from livebuilder.sizes import MIB
 from livebuilder.vm.machine import Stick
 from livebuilder.vm.shell import GuestShell
-from tests.support.boots import RESCUE_PROMPT, SECONDS, Boot, at_the_menu, observe, power_off, shows, time_of
+from tests.support.boots import (
+    RESCUE_PROMPT,
+    SECONDS,
+    Boot,
+    Cure,
+    at_the_menu,
+    observe,
+    power_off,
+    shows,
+    time_of,
+)
 from tests.support.builds import BuiltImage
 from tests.support.sticks import change_ext4, read_file, stick_image
 
@@ -45,7 +55,9 @@ class TestWordsBehindAnEntry:
         assert (storage.state, storage.label) == ("persistent", "my stick")
         assert f'storage=persistent device={storage.device} label="my stick" ' in chosen.summary
         (usual,) = storage.candidates
-        assert (usual.label, usual.cure) == ("rootfs_data", f"e2label {usual.device} 'my stick'")
+        assert (usual.label, usual.cure) == (
+            "rootfs_data", Cure(command=f"e2label {usual.device} 'my stick'", erases=False, here=True)
+        )
 
     def test_unknown_words_are_on_every_console_and_in_the_record(self, chosen: Boot) -> None:
         assert chosen.record.parameters.unknown == ["lb.lable=x", "lb.settle=soon"]
@@ -157,16 +169,25 @@ class TestAbsence:
         seen = {candidate.fstype: candidate for candidate in boot.record.storage.candidates}
         assert seen.keys() == {None, "vfat", "ext4"}
         blank, fat, music = seen[None], seen["vfat"], seen["ext4"]
-        assert [disk.cure for disk in (blank, fat, music)] == [None, None, f"e2label {music.device} rootfs_data"]
+        assert [disk.cure for disk in (blank, fat, music)] == [
+            Cure(command=f"mke2fs -t ext4 -L rootfs_data {blank.device}", erases=True, here=True),
+            Cure(command=f"mke2fs -t ext4 -L rootfs_data {fat.device}", erases=True, here=True),
+            Cure(command=f"e2label {music.device} rootfs_data", erases=False, here=True),
+        ]
         assert music.device.endswith("1") and not blank.device.endswith("1")
         for line in (
             f"{blank.device}  no file system  label ''",
             f"{fat.device}  vfat  label '{fat.label}'",
             f"{music.device}  ext4  label 'music'",
-            f"to keep settings there: {music.cure}",
+            f"to keep settings there: e2label {music.device} rootfs_data",
+            f"to ERASE it and keep settings there: mke2fs -t ext4 -L rootfs_data {fat.device}",
         ):
             assert line in boot.login
-        assert f'livebuilder:   {music.device} ext4 label="music" -- to use it: {music.cure}' in boot.text
+        for line in (
+            f'livebuilder:   {music.device} ext4 label="music" -- to use it: e2label {music.device} rootfs_data',
+            f'{blank.device} unformatted label="" -- to erase and use it: mke2fs -t ext4 -L rootfs_data {blank.device}',
+        ):
+            assert line in boot.text
 
     def test_nothing_made_a_file_system_on_anything(self, absence: Absence) -> None:
         assert absence.after == absence.before

@@ -194,15 +194,23 @@ function print_warnings(    i) {
     for (i = 0; i < count["warnings"] + 0; i++) print "  WARNING: " get("warnings." i, "")
 }
 
-function print_candidates(    i, path, cure, total) {
+function print_candidates(    i, path, total) {
     total = count["storage.candidates"] + 0
     if (total || state == "volatile") print total ? "  Seen:" : "  Seen: no disk or stick at all"
     for (i = 0; i < total; i++) {
         path = "storage.candidates." i "."
         print "    " get(path "device", "?") "  " get(path "fstype", "no file system") "  label '" get(path "label", "") "'"
-        cure = get(path "cure", "")
-        if (cure != "") print "      to keep settings there: " cure " && reboot"
+        print_cure(path "cure.")
     }
+}
+
+function print_cure(path,    command, program) {
+    command = get(path "command", "")
+    if (command == "") return
+    print "      to " (get(path "erases", "") == "true" ? "ERASE it and " : "") "keep settings there: " command " && reboot"
+    program = command
+    sub(/ .*/, "", program)
+    if (get(path "here", "") != "true") print "      (on another system: this one has no " program ")"
 }
 
 function fact(name, text) {
