@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -319,13 +318,8 @@ def source_date_epoch() -> int | None:
     return int(text)
 
 
-def _end(_signal: int, _frame: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
-
-
 def main() -> None:
-    """Run the command line and exit: 0, 1 for errors of ours, 2 for usage, 130 when interrupted."""
-    signal.signal(signal.SIGTERM, _end)  # so that a terminated build cleans up as an interrupted one does
+    """Run the command line and exit: 0, 1 for errors of ours, 2 for usage."""
     try:
         app()
     except LivebuilderError as error:
@@ -333,9 +327,3 @@ def main() -> None:
         if error.hint:
             typer.echo(f"  try: {error.hint}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -97,10 +96,9 @@ def run_command(*words: str | Path, timeout_seconds: float = 180, **how: Any) ->
 
 
 def run_main(*words: str | Path, env: Mapping[str, str] | None = None) -> Outcome:
-    """Run the command in this process, by the function its program starts with; `env` is added to ours."""
+    """Run the command in this process, by the function its program calls; `env` is added to ours."""
     stdout, stderr = io.StringIO(), io.StringIO()
     status: object = None
-    terminate = signal.getsignal(signal.SIGTERM)
     with (
         redirect_stdout(stdout),
         redirect_stderr(stderr),
@@ -111,8 +109,6 @@ def run_main(*words: str | Path, env: Mapping[str, str] | None = None) -> Outcom
             main()
         except SystemExit as end:
             status = end.code
-        finally:
-            signal.signal(signal.SIGTERM, terminate)
     assert status is None or isinstance(status, int), status
     return Outcome(status or 0, stdout.getvalue(), stderr.getvalue())
 

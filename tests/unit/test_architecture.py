@@ -10,6 +10,7 @@ import livebuilder
 PACKAGE = Path(livebuilder.__file__).parent
 # From the top down; a module may import from its own floor only within its own room.
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
     ("cli",),
     ("build", "inspection", "usb", "vm", "doctor"),
     ("sources", "profile"),
