@@ -22,10 +22,10 @@ find_storage() {
     fi
     step "storage: waiting up to $LB_STORAGE_SETTLE s for a stick labelled $LB_STORAGE_LABEL"
     start_search
-    start_disk_drivers
     # shellcheck disable=SC2086 # a list of names
     load_modules $LB_MODULES_STORAGE overlay # the last while there is time: it is needed when the stick is found
     hurry_usb
+    start_disk_drivers
     search "$LB_STORAGE_LABEL" "$LB_STORAGE_SETTLE"
     unhurry_usb
     if ! choose; then
@@ -58,7 +58,7 @@ explain_absence() {
 }
 
 # start_disk_drivers: IDE, SATA and SCSI controllers by what the PCI bus says of them (class 01: mass storage), for a disk
-# or a CF card in an adapter. Beside everything else, since modprobe waits until an empty channel has answered.
+# or a CF card in an adapter. While sticks are waited for, since modprobe waits until an empty channel has answered.
 start_disk_drivers() {
     set --
     for disk_alias in "$ROOT"/sys/bus/pci/devices/*/modalias; do

@@ -50,7 +50,8 @@ def test_without_a_stick(built: InitMachine, tmp_path: Path) -> None:
     assert record["storage"]["device"] is None
     assert record["storage"]["candidates"] == [
         {"device": "/dev/sda1", "label": "it's mine", "fstype": "ext4",
-         "uuid": "01111111-2222-3333-4444-555555555555", "cure": {"command": "e2label /dev/sda1 rootfs_data", "erases": False, "here": False}},
+         "uuid": "01111111-2222-3333-4444-555555555555",
+         "cure": {"command": "e2label /dev/sda1 rootfs_data", "erases": False, "here": False}},
     ]  # fmt: skip
     assert record["parameters"]["unknown"] == ["lb.foo", "lb.bar=a \\b"]
 

@@ -10,7 +10,8 @@ from livebuilder.process import run
 from tests.support.init import InitMachine
 
 _MOUNT = (
-    'STORAGE_REASON="" STORAGE_FSCK="" LB_NAME=attic-pc MEMORY_FOR_STICK="${MEMORY-8192}"; mount_stick sda1 "${FSTYPE-ext4}"; echo "$?";'
+    'STORAGE_REASON="" STORAGE_FSCK="" LB_NAME=attic-pc MEMORY_FOR_STICK="${MEMORY-8192}";'
+    ' mount_stick sda1 "${FSTYPE-ext4}"; echo "$?";'
     ' echo "$STORAGE_STATE|$STORAGE_FSCK|$STORAGE_REASON|$PROBLEM"'
 )
 
@@ -67,7 +68,7 @@ def _with_real_tools(machine: InitMachine, folder: Path, *damage: str) -> Path:
         machine.write(f"newroot/sbin/{tool}", "").chmod(0o755)
     (machine.root / "newroot/dev").symlink_to(machine.root / "dev")  # as if it were mounted there
     machine.hooks["chroot"] = (
-        'shift 2; tool=${1##*/}; shift\nfor word; do case $word in /dev/*) word=$ROOT$word ;; esac\n'
+        "shift 2; tool=${1##*/}; shift\nfor word; do case $word in /dev/*) word=$ROOT$word ;; esac\n"
         'set -- "$@" "$word"; shift; done\nexec "$tool" "$@"'
     )
     stick = folder / "stick"

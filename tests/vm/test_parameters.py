@@ -56,7 +56,8 @@ class TestWordsBehindAnEntry:
         assert f'storage=persistent device={storage.device} label="my stick" ' in chosen.summary
         (usual,) = storage.candidates
         assert (usual.label, usual.cure) == (
-            "rootfs_data", Cure(command=f"e2label {usual.device} 'my stick'", erases=False, here=True)
+            "rootfs_data",
+            Cure(command=f"e2label {usual.device} 'my stick'", erases=False, here=True),
         )
 
     def test_unknown_words_are_on_every_console_and_in_the_record(self, chosen: Boot) -> None:

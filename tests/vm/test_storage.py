@@ -26,7 +26,6 @@ from tests.support.sticks import (
     probe,
     read_file,
     stick_image,
-    volume_of,
 )
 from tests.vm.conftest import build_small
 
@@ -143,6 +142,23 @@ class TestFileSystems:
         for fs in ("ext2", "ext3"):
             assert read_file(sticks[fs], ON_STICK) == f"kept on {fs}\n".encode()
             assert ext4_state(sticks[fs]).unmounted
+
+
+# -- not a stick at all: an IDE disk, or a CF card in an adapter ---------------------------------------------
+
+
+def test_a_disk_behind_ide_is_found_too(default_image: BuiltImage, tmp_path: Path) -> None:
+    disk = stick_image(tmp_path / "cf.img", table="dos")
+    ide = ("-drive", f"file={disk},format=raw,if=ide,index=0")
+    with booting(default_image, log=tmp_path / "boot.log", extra=ide) as session:
+        boot, shell = observe(session)
+        assert shell.run("cd /sys/class/block && readlink -f sda").output.endswith(
+            "/ata1/host0/target0:0:0/0:0:0:0/block/sda\n"
+        )
+        power_off(session)
+    storage = boot.record.storage
+    assert (storage.state, storage.device, storage.fsck) == ("persistent", "/dev/sda1", 0)
+    assert ext4_state(disk).unmounted
 
 
 # -- late ----------------------------------------------------------------------------------------------------
