@@ -46,8 +46,10 @@ OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
 _FEATURE_STICK = "usb-storage"
-# In every image: what the storage step needs, and keyboards, which a USB host driver takes away from the BIOS.
-_FEATURES_ALWAYS = (_FEATURE_BASE, "extroot", "console")
+# In every image: what the storage step needs, and the keyboards the kernel has drivers for, which a USB host driver
+# takes away from the BIOS.
+_FEATURE_KEYBOARDS = "console"
+_FEATURES_ALWAYS = (_FEATURE_BASE, "extroot", _FEATURE_KEYBOARDS)
 _FILE_SYSTEM_FEATURES = ("f2fs", "btrfs")
 
 
@@ -179,7 +181,9 @@ def plan_build(request: BuildRequest) -> BuildPlan:
 
 def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:
     features = dict.fromkeys((*_FEATURES_ALWAYS, *profile.modules.features))
-    chosen = dict.fromkeys(path for feature in features for path in index.expand(feature))
+    chosen = dict.fromkeys(
+        path for feature in features for path in index.expand(feature, may_be_empty=feature == _FEATURE_KEYBOARDS)
+    )
     chosen |= dict.fromkeys(index.closure(profile.modules.extra))
     return tuple(chosen)
 

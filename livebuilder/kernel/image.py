@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
+from livebuilder.kernel.config import parse_config
 from livebuilder.kernel.modinfo import is_module, read_modinfo
 from livebuilder.tree import Content, Entry, Kind, RootTree
 from livebuilder.unpacking import PackingError, packing_of, unpack
@@ -34,7 +35,6 @@ COMPRESSION_OPTIONS = {"gzip": "CONFIG_RD_GZIP", "xz": "CONFIG_RD_XZ", "zstd": "
 _SECTOR = 512
 _CONFIG_START = b"IKCFG_ST"  # kernel/configs.c: this marker, then a gzip stream
 _MOST_BYTES = 256 * 1024 * 1024  # of an unpacked kernel; Debian's has 30 MB
-_CONFIG_LINE = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
 # The texts beside the modules that we read; the rest there (.bin files, links to sources) is for other programs.
 _INDEX_NAMES = re.compile(r"modules\.(dep|alias|softdep|order|builtin|builtin\.modinfo)")
 
@@ -114,11 +114,6 @@ def embedded_config(data: bytes, *, source: str = "the kernel image") -> dict[st
     except PackingError as error:
         raise LivebuilderError(f"{source} is damaged: {error.message}") from error
     return parse_config(config.decode("utf-8", "replace"))
-
-
-def parse_config(text: str) -> dict[str, str]:
-    """The options of a kernel configuration file that are set: `CONFIG_LOOP` is `y` or `m`, others have their value."""
-    return dict(_CONFIG_LINE.findall(text))
 
 
 def unpackable_compressions(kernel: Kernel) -> frozenset[str] | None:

@@ -16,10 +16,11 @@ import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError
+from livebuilder.kernel.config import setting_of
 from livebuilder.kernel.image import Kernel
 from livebuilder.kernel.modinfo import is_module, module_name, plain_module, read_modinfo, without_suffix
 from livebuilder.tree import Content, RootTree, file
@@ -50,7 +51,7 @@ class FeaturePattern:
 
 @dataclass(frozen=True)
 class ModuleIndex:
-    """What `depmod` knows of a kernel's modules. Made by `from_kernel` or `from_tree`."""
+    """What `depmod` knows of a kernel's modules, and its configuration. Made by `from_kernel` or `from_tree`."""
 
     depends: Mapping[str, tuple[str, ...]]  # every module's path, and the paths it needs
     softdep_text: str = ""
@@ -58,15 +59,21 @@ class ModuleIndex:
     builtin_paths: tuple[str, ...] = ()
     builtin_modinfo: bytes = field(default=b"", repr=False)
     release: str = "?"
+    config: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_kernel(cls, kernel: Kernel) -> ModuleIndex:
         """The index of a kernel's modules."""
-        return cls.from_tree(kernel.modules, release=kernel.release)
+        return cls.from_tree(kernel.modules, release=kernel.release, config=kernel.config)
 
     @classmethod
-    def from_tree(cls, modules: RootTree, *, release: str = "?") -> ModuleIndex:
-        """The index of a folder lib/modules/RELEASE; without a modules.dep in it every module is read (`indexed`)."""
+    def from_tree(
+        cls, modules: RootTree, *, release: str = "?", config: Mapping[str, str] | None = None
+    ) -> ModuleIndex:
+        """The index of a folder lib/modules/RELEASE; without a modules.dep in it every module is read (`indexed`).
+
+        What is linked into the kernel is what `modules.builtin` lists and what the `config` says, where there is one.
+        """
         modules = indexed(modules)
         texts = {name: _text(modules, f"modules.{name}") for name in ("dep", "softdep", "alias", "builtin")}
         modinfo = modules.get("modules.builtin.modinfo")
@@ -78,6 +85,7 @@ class ModuleIndex:
             tuple(texts["builtin"].split()),
             modinfo.content.read() if modinfo else b"",
             release,
+            config or {},
         )
 
     @cached_property
@@ -92,6 +100,7 @@ class ModuleIndex:
         return frozenset(
             [module_name(path) for path in self.builtin_paths]
             + [alias.decode("utf-8", "replace").replace("-", "_") for alias in aliases]
+            + [name for name in _names_in_features() if setting_of(name, self.config) == "y"]
         )
 
     @cached_property
@@ -131,12 +140,6 @@ class ModuleIndex:
         names = (module_name(owner) for owner in self._aliases.get(key, ()))
         return tuple(dict.fromkeys(self.paths[owner] for owner in names if owner in self.paths))
 
-    def known_names(self, names: Iterable[str]) -> frozenset[str]:
-        """What modprobe will take, with `_`: names and plain aliases of the closure, and of what is built in."""
-        chosen = frozenset(self.names(self.closure(names)))
-        aliases = {alias for alias, owners in self._aliases.items() if chosen.intersection(map(module_name, owners))}
-        return chosen | aliases | self.builtin
-
     @staticmethod
     def names(paths: Iterable[str]) -> tuple[str, ...]:
         """The names to give modprobe for these paths, in their order."""
@@ -144,7 +147,8 @@ class ModuleIndex:
 
     def is_builtin(self, name: str) -> bool:
         """Whether the kernel has this module, or this alias's module, linked in."""
-        return name.replace("-", "_") in self.builtin
+        key = name.replace("-", "_")
+        return key in self.builtin or setting_of(key, self.config) == "y"
 
     def nearest(self, name: str) -> tuple[str, ...]:
         """Names of modules that look like this one, for messages."""
@@ -180,11 +184,13 @@ class ModuleIndex:
             order[path] = None
             self._visit((found for name in soft.after for found in self.find(name)), order, seen)
 
-    def expand(self, feature: str, patterns: Iterable[FeaturePattern] | None = None) -> tuple[str, ...]:
+    def expand(
+        self, feature: str, patterns: Iterable[FeaturePattern] | None = None, *, may_be_empty: bool = False
+    ) -> tuple[str, ...]:
         """The paths of the modules a feature names (not yet what those need), sorted as the feature lists them.
 
         Raises `LivebuilderError` naming the feature, the kernel and every module that is neither there nor built in;
-        also when all of its lines are optional and the kernel has none of them.
+        also, unless it `may_be_empty`, when all of its lines are optional and the kernel has none of them.
         """
         patterns = tuple(read_feature(feature) if patterns is None else patterns)
         found: dict[str, None] = {}
@@ -198,7 +204,7 @@ class ModuleIndex:
                 lacking.append(pattern.text)
         if lacking:
             raise self._lacks(lacking, feature=feature)
-        if not known:
+        if not known and not may_be_empty:
             raise self._lacks([pattern.text for pattern in patterns], feature=feature)
         return tuple(found)
 
@@ -238,6 +244,13 @@ def read_feature(name: str) -> tuple[FeaturePattern, ...]:
 def feature_names() -> tuple[str, ...]:
     """The features a profile may name."""
     return tuple(sorted(path.stem for path in asset("initramfs/features").glob("*.modules")))
+
+
+@cache
+def _names_in_features() -> tuple[str, ...]:
+    """The names of the modules, with `_`, that some feature names."""
+    patterns = (pattern for feature in feature_names() for pattern in read_feature(feature))
+    return tuple(dict.fromkeys(module_name(pattern.text) for pattern in patterns if not pattern.is_glob))
 
 
 def parse_feature(text: str) -> tuple[FeaturePattern, ...]:
@@ -301,11 +314,18 @@ def module_tree(kernel: Kernel, index: ModuleIndex, names: Iterable[str]) -> Roo
         "alias": (line for line in index.alias_text.splitlines() if line.rpartition(" ")[2] in names),
         "softdep": (line for line in index.softdep_text.splitlines() if line.partition(" ")[2].split(" ")[0] in names),
         "order": (written[path] for path in _in_order(kernel.modules, chosen)),
-        "builtin": index.builtin_paths,  # whole: modprobe of a built-in module must be no error
+        "builtin": _builtin_lines(index),  # whole: modprobe of a built-in module must be no error
     }
     for name, lines in texts.items():
         tree.add(file(f"{home}/modules.{name}", "".join(f"{line}\n" for line in lines), source="module index"))
     return tree
+
+
+def _builtin_lines(index: ModuleIndex) -> list[str]:
+    """modules.builtin, and behind it what only the kernel's configuration names; modprobe goes by the last word."""
+    listed = {module_name(path) for path in index.builtin_paths}
+    unlisted = [name for name in _names_in_features() if name in index.builtin and name not in listed]
+    return [*index.builtin_paths, *(f"kernel/{name}.ko" for name in unlisted)]
 
 
 def _needed_before(path: str, index: ModuleIndex) -> Iterator[str]:

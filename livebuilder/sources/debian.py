@@ -25,7 +25,8 @@ from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.busybox import applets_of
 from livebuilder.image.router import applet_links
-from livebuilder.kernel.image import Kernel, parse_config
+from livebuilder.kernel.config import parse_config
+from livebuilder.kernel.image import Kernel
 from livebuilder.kernel.modules import indexed
 from livebuilder.sizes import render_size
 from livebuilder.sources.apt import PrivateApt

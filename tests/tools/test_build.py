@@ -327,6 +327,23 @@ def test_a_directory_as_it_is(small_system: SmallSystem, rich_root: Path, tmp_pa
     assert conf["LB_MODULES_STORAGE"] == "", "usb-storage was not asked for"
 
 
+def test_a_kernel_that_has_it_all_linked_in(small_system: SmallSystem, tmp_path: Path) -> None:
+    """No module, no index of modules: its configuration alone says what it has, and it has no keyboard driver."""
+    folder = tmp_path / small_system.release
+    folder.mkdir()
+    words = (small_system.profile, "--set", f"kernel.modules={folder}")
+    assert_refused(run_main("build", "--offline", *words, "-o", tmp_path / "out"), "lacks", "loop", "ext4")
+    told = {f"CONFIG_{name}": "y" for name in ("RD_GZIP", "BLK_DEV_LOOP", "EXT4_FS", "OVERLAY_FS", "BLK_DEV_SD")}
+    (tmp_path / "vmlinuz").symlink_to(small_system.kernel)
+    (tmp_path / f"config-{small_system.release}").write_text("".join(f"{o}={v}\n" for o, v in told.items()))
+    image = build(*words, "--set", f"kernel.image={tmp_path / 'vmlinuz'}", output=tmp_path / "out")
+    found = listing(image, tmp_path)
+    assert not [path for path in found if path.endswith(".ko")]
+    unpack(image.initramfs, tmp_path / "root", tmp_path)
+    builtin = (tmp_path / "root/lib/modules" / small_system.release / "modules.builtin").read_text().split()
+    assert builtin == ["kernel/loop.ko", "kernel/ext4.ko", "kernel/overlay.ko", "kernel/sd_mod.ko"]
+
+
 def test_an_archive_made_by_somebody_else(small_system: SmallSystem, rich_root: Path, tmp_path: Path) -> None:
     """With owners and device nodes that only an archive can have where nobody is root."""
     archive = tmp_path / "root.tar.xz"

@@ -57,6 +57,14 @@ def test_a_kernel_without_any_of_it_is_refused(feature: str, tmp_path: Path) -> 
         index.expand(feature)
 
 
+@pytest.mark.parametrize("feature", [feature for feature, required in REQUIRED.items() if not required])
+def test_a_feature_that_may_be_empty(feature: str, tmp_path: Path) -> None:
+    index = ModuleIndex.from_tree(read_modules(tmp_path))
+    assert index.expand(feature, may_be_empty=True) == ()
+    with pytest.raises(LivebuilderError):
+        index.expand("base", may_be_empty=True)
+
+
 def test_an_unknown_feature_is_told_the_nearest() -> None:
     with pytest.raises(LivebuilderError, match="no feature 'usbstorage'") as refused:
         read_feature("usbstorage")

@@ -1,5 +1,6 @@
 """Choosing modules: the closure and its order, features, and the index files of the tree that is written."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,29 @@ def test_an_index_that_names_a_missing_file_is_an_error(tmp_path: Path) -> None:
         module_tree(kernel, ModuleIndex.from_kernel(kernel), ["gone"])
 
 
-def test_what_modprobe_will_take(index: ModuleIndex) -> None:
-    known = index.known_names(["ext4"])
-    assert {"ext4", "jbd2", "fs_ext2", "crypto_crc32c", "i8042", "crypto_sha256"} <= known
-    assert not known & {"loop", "uhci_hcd"}
+BUILT_IN_CONFIG = "CONFIG_BLK_DEV_LOOP=y\nCONFIG_EXT4_FS=y\nCONFIG_OVERLAY_FS=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_NFSD=m\n"
+
+
+@pytest.mark.parametrize("without", [(), ("modules.builtin",), ("modules.builtin", "modules.builtin.modinfo")])
+@pytest.mark.parametrize("where", ["in the image", "beside it"])
+def test_what_only_the_configuration_calls_built_in(tmp_path: Path, where: str, without: tuple[str, ...]) -> None:
+    image, folder = write_kernel(tmp_path, config=BUILT_IN_CONFIG if where == "in the image" else None)
+    if where == "beside it":
+        (tmp_path / f"boot/config-{RELEASE}").write_text(BUILT_IN_CONFIG)
+    shutil.rmtree(folder / "kernel")
+    for name in without:
+        (folder / name).unlink()
+    kernel = kernel_from_files(image, folder)
+    index = ModuleIndex.from_kernel(kernel)
+    assert index.expand("base") == index.expand("extroot") == ()
+    assert index.closure(["sd-mod", "overlay"]) == ()
+    with pytest.raises(LivebuilderError, match=r"lacks these modules, loadable or built in: nfsd, f2fs$"):
+        index.closure(["nfsd", "loop", "f2fs"])  # nfsd is configured as a module, and no file
+    builtin = text(module_tree(kernel, index, []), "builtin").split()
+    assert {"kernel/loop.ko", "kernel/ext4.ko", "kernel/overlay.ko", "kernel/sd_mod.ko"} <= set(builtin)
+
+
+def test_what_is_listed_as_built_in_is_not_listed_again(tmp_path: Path) -> None:
+    kernel = kernel_from_files(*write_kernel(tmp_path, config="CONFIG_SERIO_I8042=y\nCONFIG_KEYBOARD_ATKBD=y\n"))
+    builtin = text(module_tree(kernel, ModuleIndex.from_kernel(kernel), []), "builtin").split()
+    assert builtin == [*BUILTIN, "kernel/atkbd.ko"]
