@@ -101,6 +101,12 @@ class RootSection(_Section):
     free: Size = 2 * MIB
 
 
+class InitramfsSection(_Section):
+    """What runs before there is a root."""
+
+    busybox: str | None = None
+
+
 class ModulesSection(_Section):
     """Which drivers travel."""
 
@@ -136,6 +142,7 @@ class Profile(_Section):
     name: Name = "router"
     kernel: KernelSection = KernelSection()
     root: RootSection = RootSection()
+    initramfs: InitramfsSection = InitramfsSection()
     modules: ModulesSection = ModulesSection()
     storage: StorageSection = StorageSection()
     boot: BootSection = BootSection()
@@ -285,6 +292,7 @@ def _missing_files(values: Mapping[str, Any], base: Path) -> Iterator[str]:
         ("kernel", "modules", True),
         ("root", "path", in_folder),
         ("root", "files", True),
+        ("initramfs", "busybox", False),
     ):
         value = _get(values, section, key)
         if not isinstance(value, str):
@@ -309,6 +317,11 @@ def _with_absolute_paths(profile: Profile, base: Path) -> Profile:
 
     kernel = {"image": absolute(profile.kernel.image), "modules": absolute(profile.kernel.modules)}
     root = {"path": absolute(profile.root.path), "files": absolute(profile.root.files)}
+    initramfs = {"busybox": absolute(profile.initramfs.busybox)}
     return profile.model_copy(
-        update={"kernel": profile.kernel.model_copy(update=kernel), "root": profile.root.model_copy(update=root)}
+        update={
+            "kernel": profile.kernel.model_copy(update=kernel),
+            "root": profile.root.model_copy(update=root),
+            "initramfs": profile.initramfs.model_copy(update=initramfs),
+        }
     )

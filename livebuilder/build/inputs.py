@@ -14,6 +14,7 @@ from livebuilder.iso.loader import Loader, find_loader
 from livebuilder.kernel.image import Kernel, kernel_from_files
 from livebuilder.profile import Profile
 from livebuilder.sources.archive import root_tree_from_archive
+from livebuilder.sources.busybox import busybox_from_file
 from livebuilder.sources.copyright import HostPackage, host_copyrights, host_packages
 from livebuilder.sources.debian import DebianArchive, DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
@@ -83,14 +84,18 @@ def gather_inputs(request: BuildRequest) -> Inputs:
                 root = root_tree_from_directory(path)
             else:
                 root = root_tree_from_archive(path, cache=request.cache)
-    busybox = archive.busybox()
-    packages.setdefault(busybox.package.name, busybox.package)
+    if profile.initramfs.busybox:
+        busybox = busybox_from_file(Path(profile.initramfs.busybox))
+    else:
+        debian_busybox = archive.busybox()
+        busybox = debian_busybox.content
+        packages.setdefault(debian_busybox.package.name, debian_busybox.package)
     listed = tuple(packages[name] for name in sorted(packages))
     from_host = host_packages([loader.isolinux_bin, *loader.modules.values()], cache=request.cache)
     return Inputs(
         kernel=kernel,
         root=root,
-        busybox=busybox.content,
+        busybox=busybox,
         packages=listed,
         loader=loader,
         loader_packages=from_host,

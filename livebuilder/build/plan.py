@@ -155,7 +155,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
         facts = _image_facts(profile, sources.kernel, index, image, shared)
         early = (tools, init_tree(image_conf=render_image_conf(facts)))
-        _lint(early, root, generated, index)
+        _lint(profile, early, root, generated, index)
     warnings = (*sources.warnings, *unsure, *_xattr_warnings(root))
     for warning in warnings:
         logger.warning("{}", warning)
@@ -277,7 +277,7 @@ def _image_facts(
     )
 
 
-def _lint(early: Sequence[RootTree], root: RootTree, generated: RootTree, index: ModuleIndex) -> None:
+def _lint(profile: Profile, early: Sequence[RootTree], root: RootTree, generated: RootTree, index: ModuleIndex) -> None:
     """Raises `LivebuilderError` naming all that our scripts name and that is not there: applets, programs, modules."""
     image = RootTree()
     for tree in early:
@@ -286,12 +286,15 @@ def _lint(early: Sequence[RootTree], root: RootTree, generated: RootTree, index:
     busybox = applets_of(image["bin/busybox"].content.read())
     initramfs = place_of(image, name="initramfs", applets=busybox)
     in_root = place_of(root, name="root", applets=frozenset())
-    findings = lint_image(texts_of(image, image), place=initramfs, modules=modules, other_root=in_root)
-    findings += lint_image(texts_of(generated, root), place=in_root, modules=modules)
-    if findings:
+    before = lint_image(texts_of(image, image), place=initramfs, modules=modules, other_root=in_root)
+    after = lint_image(texts_of(generated, root), place=in_root, modules=modules)
+    hint = "add what is missing with root.packages or root.files, or take out of root.files what names it"
+    if before and profile.initramfs.busybox:
+        hint = "give another initramfs.busybox, or leave the key out and have Debian's"
+    if before or after:
         raise LivebuilderError(
-            "the image lacks what its scripts name:\n" + "\n".join(f"  {finding}" for finding in findings),
-            hint="add what is missing with root.packages or root.files, or take out of root.files what names it",
+            "the image lacks what its scripts name:\n" + "\n".join(f"  {finding}" for finding in (*before, *after)),
+            hint=hint,
         )
 
 

@@ -99,7 +99,7 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
         "livebuilder": __version__,
         "name": plan.profile.name,
         "profile": plan.profile.model_dump(
-            mode="json", exclude={"kernel": {"image", "modules"}, "root": {"path", "files"}}
+            mode="json", exclude={"kernel": {"image", "modules"}, "root": {"path", "files"}, "initramfs": {"busybox"}}
         ),
         "source_date_epoch": plan.epoch,
         "kernel": {

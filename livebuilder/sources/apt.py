@@ -30,7 +30,10 @@ RETRY_SECONDS = 60 * 60  # after which a suite that failed is tried again
 
 _KEYRING_FOLDER = Path("/usr/share/keyrings")
 _KEYRING_NAME = re.compile(r"debian-archive-[a-z-]+\.(gpg|pgp|asc)")
-_NOT_FROM_APT = 'use other sources: [kernel] image = "…" and modules = "…", [root] source = "directory" or "archive"'
+_NOT_FROM_APT = (
+    'use other sources: [kernel] image = "…" and modules = "…", [root] source = "directory" or "archive",'
+    ' [initramfs] busybox = "…"'
+)
 # Options of a source that say how to fetch or how old is too old. Not kept: `arch` and `targets`, which are for the
 # host and not for what is being built, and `trusted` and its like, because signatures are verified here.
 _KEPT_OPTIONS = frozenset(

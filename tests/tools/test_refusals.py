@@ -22,6 +22,7 @@ from tests.support.builds import (
     run_main,
     snapshot,
 )
+from tests.support.elves import elf_of
 from tests.support.kernels import write_modules
 
 # Builds here are offline: what they need from the network is in the cache once the default image was built.
@@ -298,8 +299,20 @@ def test_no_apt(tmp_path: Path) -> None:
     """PATH without it; our own interpreter is found all the same."""
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": str(tmp_path)}
     outcome = run_command("build", "-o", tmp_path / "out", env=env)
-    assert_refused(outcome, "this host has no apt")
+    assert_refused(outcome, "this host has no apt", "[initramfs] busybox")
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_asked_of_apt_when_all_is_the_user_s(bench: Bench, tmp_path: Path) -> None:
+    """No apt, no network, and nothing in the cache: what the hint of the refusal above says is true."""
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": str(tmp_path), **NO_NETWORK}
+    own = ("--verbose", "build", bench.folder / "small.toml", "-o", bench.out)
+    assert_refused(run_command(*own, env=env), "this host has no apt", "[initramfs] busybox")
+    outcome = run_command(*own, "--set", "initramfs.busybox=root/bin/busybox", "--json", env=env)
+    assert outcome.status == 0, outcome.stderr
+    assert "$ " not in outcome.stderr, "it ran a program"
+    assert outcome.json["manifest"]["packages"] == []
+    assert (bench.out / "small.iso").exists()
 
 
 def test_a_cache_that_cannot_be(bench: Bench) -> None:
@@ -315,6 +328,43 @@ def test_a_package_nobody_has(tmp_path: Path) -> None:
     outcome = run_main("build", "--offline", "--set", packages, "-o", tmp_path / "out")
     assert_refused(outcome, "no package dropbear-bni", "did you mean dropbear-bin?")
     assert not (tmp_path / "out").exists()
+
+
+def busybox_without(bench: Bench, applet: str) -> bytes:
+    """Debian's busybox, whose table of applets has another name in the place of one of the same length before it."""
+    data = (bench.folder / "root/bin/busybox").read_bytes()
+    assert data.count(f"\0{applet}\0".encode()) >= 1
+    return data.replace(f"\0{applet}\0".encode(), f"\0{applet[:-1]}1\0".encode())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda _: b"", "is not a program for i386"),
+        (lambda _: b"#!/bin/sh\n", "is not a program for i386"),
+        (lambda _: elf_of(kind=2, bits=64, machine=62), "is not a program for i386"),
+        (lambda _: elf_of(kind=2, interpreter="/lib/ld-linux.so.2"), "is not static: it needs /lib/ld-linux.so.2"),
+        (lambda _: elf_of(needed=["libc.so.6", "libm.so.6"]), "is not static: it needs libc.so.6, libm.so.6"),
+        (lambda _: elf_of(kind=2), "this is not a busybox"),
+        (lambda bench: (bench.folder / "root/bin/busybox").read_bytes()[:20000], "this is not a busybox"),
+        (lambda _: elf_of(kind=2)[:100], "is a damaged program"),
+    ],
+)
+def test_a_busybox_that_cannot_run_init(bench: Bench, make: Callable[[Bench], bytes], said: str) -> None:
+    path = bench.folder / "mine"
+    path.write_bytes(make(bench))
+    assert_refused(bench.build("--set", f"initramfs.busybox={path}"), "initramfs.busybox", str(path), said)
+
+
+def test_a_busybox_that_lacks_an_applet(bench: Bench) -> None:
+    path = bench.folder / "mine"
+    path.write_bytes(busybox_without(bench, "switch_root"))
+    outcome = bench.build("--set", f"initramfs.busybox={path}")
+    assert_refused(outcome, "switch_root is neither a program of the initramfs nor an applet", "initramfs.busybox")
+
+
+def test_a_busybox_that_is_not_there(bench: Bench) -> None:
+    assert_refused(bench.build("--set", "initramfs.busybox=nosuch"), "initramfs.busybox: there is no file", "nosuch")
 
 
 # What would fail on the other machine

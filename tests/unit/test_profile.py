@@ -1,5 +1,6 @@
 """The profile: defaults, every key, every refusal, and all problems at once."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.profile import Profile, ProfileError, read_profile
+
+MANUAL = Path(__file__).parents[2] / "docs/profile.md"
 
 
 def problems(*settings: str, path: Path | None = None) -> list[str]:
@@ -32,6 +35,7 @@ def test_every_key_of_a_profile_is_read(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "root.tar").write_bytes(b"")
     (tmp_path / "vmlinuz").write_bytes(b"")
+    (tmp_path / "busybox").write_bytes(b"")
     (tmp_path / "lib").mkdir()
     path = tmp_path / "attic.toml"
     path.write_text(
@@ -49,6 +53,8 @@ mode = "tmpfs"
 free = "4M"
 [root.owners]
 "/etc/secret" = "5:6"
+[initramfs]
+busybox = "busybox"
 [modules]
 features = ["nic"]
 extra = ["tun"]
@@ -83,11 +89,32 @@ max_size = "20M"
             "mode": "tmpfs",
             "free": 4 * 1024 * 1024,
         },
+        "initramfs": {"busybox": str(tmp_path / "busybox")},
         "modules": {"features": ("nic",), "extra": ("tun",)},
         "storage": {"label": "attic", "settle": 3},
         "boot": {"console": ("ttyS1,9600",), "timeout": 0, "cmdline": "acpi=off"},
         "output": {"compression": "gzip", "max_size": 20 * 1024 * 1024},
     }
+
+
+def documented_keys() -> set[str]:
+    """What the tables of docs/profile.md name, with their sections."""
+    keys, section = set(), ""
+    for line in MANUAL.read_text().splitlines():
+        if line.startswith("## "):
+            section = "" if "`" not in line else line.strip("# `[]") + "."
+        elif match := re.match(r"\| `(\w+)` \|", line):
+            keys.add(section + match[1])
+    return keys
+
+
+def test_the_manual_has_every_key_and_no_other() -> None:
+    keys = {
+        f"{name}.{key}" if isinstance(section, dict) else name
+        for name, section in Profile().model_dump().items()
+        for key in (section if isinstance(section, dict) else [name])
+    }
+    assert documented_keys() == keys
 
 
 def test_all_problems_are_told_at_once_with_file_and_key(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""A busybox of the user's: it runs before there is a root, so it must need nothing but the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from livebuilder.errors import LivebuilderError
+from livebuilder.image.busybox import applets_of
+from livebuilder.sources.elf import EM_386, read_elf
+from livebuilder.tree import Content
+
+
+def busybox_from_file(path: Path) -> Content:
+    """The program in `path`; raises `LivebuilderError` when it is no busybox, not for i386, or not static."""
+    try:
+        content = Content.from_file(path)
+        _verify(content.read(), source=str(path))
+    except (OSError, LivebuilderError) as error:
+        problem = error.message if isinstance(error, LivebuilderError) else f"{path} cannot be read: {error.strerror}"
+        raise LivebuilderError(
+            f"initramfs.busybox: {problem}",
+            hint="give a static busybox for i386, not packed by UPX, or leave the key out and have Debian's",
+        ) from error
+    return content
+
+
+def _verify(program: bytes, *, source: str) -> None:
+    facts = read_elf(program, source=source)
+    if facts is None or facts.machine != EM_386:
+        raise LivebuilderError(f"{source} is not a program for i386")
+    if facts.interpreter or facts.needed:
+        raise LivebuilderError(f"{source} is not static: it needs {', '.join(facts.needed) or facts.interpreter}")
+    try:
+        applets_of(program)
+    except LivebuilderError as error:
+        raise LivebuilderError(f"{source}: {error.message}") from error
