@@ -1,4 +1,4 @@
-"""The programs and texts that travel with the package: `initramfs/` and `isolinux/`."""
+"""The programs and texts that travel with the package: `initramfs/`, `isolinux/` and a page of `docs/`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 from livebuilder.errors import LivebuilderError
 
 _PACKAGE = Path(__file__).parent
-# An installed package carries the folders as data; in a checkout they stand beside it.
+# An installed package carries them as data (pyproject.toml); in a checkout they stand beside it.
 _HOMES = (_PACKAGE / "data", _PACKAGE.parent)
 
 
 def asset(relative: str) -> Path:
-    """The path of `initramfs/…` or `isolinux/…`; raises `LivebuilderError` when the installation is broken."""
+    """The path of `initramfs/…`, `isolinux/…` or `docs/profile.md`.
+
+    Raises `LivebuilderError` when the installation is broken.
+    """
     for home in _HOMES:
         path = home / relative
         if path.exists():

@@ -38,7 +38,7 @@ vm_app = _commands("Boot an ISO in a virtual machine, by hand or as a proof.")
 app.add_typer(usb_app, name="usb")
 app.add_typer(vm_app, name="vm")
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON (stable; docs/json.md).")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, in a form that stays.")]
 
 
 class Distribution(StrEnum):

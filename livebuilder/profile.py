@@ -12,14 +12,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
+from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.kernel.modules import feature_names
 from livebuilder.sizes import MIB, parse_size
 
 BUILT_IN = "the built-in profile"
-_HINT = "docs/profile.md lists every key; livebuilder build --help shows examples"
 
 
 class ProfileError(LivebuilderError):
@@ -64,7 +64,7 @@ def _label(value: str) -> str:
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
-Budget = Annotated[int | None, BeforeValidator(_budget), Field(ge=0)]
+Budget = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_budget)]
 RootPath = Annotated[str, AfterValidator(_absolute)]
 Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9._-]{0,31}", "a name (a-z, 0-9, . _ -; at most 32)")]
 PackageName = Annotated[str, _matching(r"[a-z0-9][a-z0-9.+-]+", "a Debian package name")]
@@ -118,7 +118,7 @@ class StorageSection(_Section):
     """The stick that keeps the settings."""
 
     label: Label = "rootfs_data"
-    settle: Annotated[int, Field(ge=0, le=300)] = 15
+    settle: Annotated[int, Field(ge=0, le=600)] = 15
 
 
 class BootSection(_Section):
@@ -147,6 +147,11 @@ class Profile(_Section):
     storage: StorageSection = StorageSection()
     boot: BootSection = BootSection()
     output: OutputSection = OutputSection()
+    _file: str = PrivateAttr(default=BUILT_IN)
+
+    def problem(self, key: str, message: str, *, hint: str | None) -> ProfileError:
+        """What turned out to be wrong with the value of `key`, told as `read_profile` tells it: the file, the key."""
+        return ProfileError(f"{self._file}: {key}: {message}", hint=hint)
 
 
 def read_profile(path: Path | None, *, settings: Sequence[str] = ()) -> Profile:
@@ -170,9 +175,14 @@ def read_profile(path: Path | None, *, settings: Sequence[str] = ()) -> Profile:
     if problems or profile is None:
         raise ProfileError(
             "\n".join(f"{where}: {problem}" for problem in problems),
-            hint="docs/profile.md lists every key; livebuilder build --help shows examples",
+            hint=_hint(),
         )
+    profile._file = where
     return _with_absolute_paths(profile, base)
+
+
+def _hint() -> str:
+    return f"{asset('docs/profile.md')} lists every key; livebuilder build --help shows examples"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -185,7 +195,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             hint="livebuilder build   # without a file, it builds the built-in profile",
         ) from error
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and a number of 5,000 digits
-        raise ProfileError(f"{path}: not TOML: {error}", hint=_HINT) from error
+        raise ProfileError(f"{path}: not TOML: {error}", hint=_hint()) from error
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:

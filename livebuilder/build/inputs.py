@@ -85,7 +85,10 @@ def gather_inputs(request: BuildRequest) -> Inputs:
             else:
                 root = root_tree_from_archive(path, cache=request.cache)
     if profile.initramfs.busybox:
-        busybox = busybox_from_file(Path(profile.initramfs.busybox))
+        try:
+            busybox = busybox_from_file(Path(profile.initramfs.busybox))
+        except LivebuilderError as error:
+            raise profile.problem("initramfs.busybox", error.message, hint=error.hint) from error
     else:
         debian_busybox = archive.busybox()
         busybox = debian_busybox.content

@@ -196,9 +196,9 @@ def _check_compression(profile: Profile, kernel: Kernel) -> tuple[Compression, t
         unsure = f"kernel {kernel.release} does not say what it can unpack (no config in it or beside it)"
         return wanted, (f"{unsure}; {wanted.name} is taken on trust",)
     if wanted.name not in possible:
-        raise LivebuilderError(
-            f"output.compression: kernel {kernel.release} cannot unpack {wanted.name}"
-            f" ({wanted.kernel_option} is not set)",
+        raise profile.problem(
+            "output.compression",
+            f"kernel {kernel.release} cannot unpack {wanted.name} ({wanted.kernel_option} is not set)",
             hint=f"choose one of {', '.join(sorted(possible))}, as in --set output.compression=gzip",
         )
     return wanted, ()
@@ -224,8 +224,8 @@ def _user_files(profile: Profile) -> RootTree:
         uid, _, gid = text.partition(":")
         owned = [entry for entry in tree if f"/{entry.path}/".startswith(f"{path.rstrip('/')}/")]
         if not owned:
-            raise LivebuilderError(
-                f"root.owners: {path} is not in {profile.root.files}", hint=f"find {profile.root.files}"
+            raise profile.problem(
+                "root.owners", f"{path} is not in {profile.root.files}", hint=f"find {profile.root.files}"
             )
         tree.overlay(RootTree(replace(entry, uid=int(uid), gid=int(gid)) for entry in owned))
     return tree

@@ -18,8 +18,7 @@ def busybox_from_file(path: Path) -> Content:
     except (OSError, LivebuilderError) as error:
         problem = error.message if isinstance(error, LivebuilderError) else f"{path} cannot be read: {error.strerror}"
         raise LivebuilderError(
-            f"initramfs.busybox: {problem}",
-            hint="give a static busybox for i386, not packed by UPX, or leave the key out and have Debian's",
+            problem, hint="give a static busybox for i386 that is not packed by UPX, or leave the key out for Debian's"
         ) from error
     return content
 

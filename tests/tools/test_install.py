@@ -69,6 +69,10 @@ def test_nothing_of_it_needs_the_checkout(installed: Installation) -> None:
         data = installed.package / "data"
         theirs = {path.relative_to(data) for path in (data / folder).rglob("*") if path.is_file()}
         assert {path for path in ours if "__pycache__" not in path.parts} == theirs
+    outcome = run_command("build", "--set", "nmae=x", command=installed.command)
+    assert_refused(outcome, f"try: {installed.package}/data/docs/profile.md lists every key")
+    page = installed.package / "data/docs/profile.md"
+    assert page.read_text() == (REPOSITORY / "docs/profile.md").read_text()
     assert str(REPOSITORY) not in "".join(path.read_text() for path in installed.package.parent.glob("*.pth"))
     assert run_command("doctor", command=installed.command).status == 0
 

@@ -121,7 +121,9 @@ def test_a_compression_the_kernel_cannot_unpack(bench: Bench, compression: str, 
     assert f"{option}=y\n" in text
     config.write_text(text.replace(f"{option}=y\n", f"# {option} is not set\n"))
     outcome = bench.build("--set", f"output.compression={compression}")
-    assert_refused(outcome, compression, option, bench.release, "gzip")
+    assert_refused(
+        outcome, f"{bench.folder}/small.toml: output.compression: ", compression, option, bench.release, "gzip"
+    )
 
 
 # Roots
@@ -178,7 +180,7 @@ def test_a_hostile_archive(bench: Bench, members: list[tuple[str, dict[str, obje
 def test_owners_of_what_is_not_there(bench: Bench) -> None:
     (bench.folder / "files").mkdir()
     outcome = bench.build("--set", "root.files=files", "--set", 'root.owners={"/srv" = "1:1"}')
-    assert_refused(outcome, "root.owners", "/srv")
+    assert_refused(outcome, f"error: {bench.folder}/small.toml: root.owners: /srv is not in {bench.folder}/files\n")
 
 
 # Profiles
@@ -353,7 +355,8 @@ def busybox_without(bench: Bench, applet: str) -> bytes:
 def test_a_busybox_that_cannot_run_init(bench: Bench, make: Callable[[Bench], bytes], said: str) -> None:
     path = bench.folder / "mine"
     path.write_bytes(make(bench))
-    assert_refused(bench.build("--set", f"initramfs.busybox={path}"), "initramfs.busybox", str(path), said)
+    outcome = bench.build("--set", f"initramfs.busybox={path}")
+    assert_refused(outcome, f"{bench.folder}/small.toml: initramfs.busybox: ", str(path), said)
 
 
 def test_a_busybox_that_lacks_an_applet(bench: Bench) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.profile import Profile, ProfileError, read_profile
 
@@ -167,7 +168,7 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         ("kernel.flavour=6 8 6", "is not a Debian kernel flavour"),
         ("storage.label=", "an ext label holds 1 to 16"),
         ("storage.label=a b", "characters other than"),
-        ("storage.settle=301", "less than or equal to 300"),
+        ("storage.settle=601", "less than or equal to 600"),
         ("boot.console=[]", "at least 1 item"),
         ('boot.console=["lpt1"]', "is not a console"),
         ('boot.cmdline="a\\nb"', "is not one line of plain ASCII"),
@@ -188,9 +189,35 @@ def test_a_bad_value_is_refused_by_name(setting: str, said: str) -> None:
     assert said in "\n".join(problems(setting))
 
 
+def test_the_hint_names_a_page_that_is_there() -> None:
+    with pytest.raises(ProfileError) as caught:
+        read_profile(None, settings=["nmae=x"])
+    assert caught.value.hint
+    assert Path(caught.value.hint.split()[0]).samefile(MANUAL)
+
+
+def test_the_profile_may_wait_as_long_as_the_boot() -> None:
+    (limit,) = re.findall(r"^SETTLE_LIMIT=(\d+)", asset("initramfs/lib/parameters.sh").read_text(), re.MULTILINE)
+    assert read_profile(None, settings=[f"storage.settle={limit}"]).storage.settle == int(limit)
+    assert "storage.settle" in problems(f"storage.settle={int(limit) + 1}")[0]
+    assert f"(0 to {limit})" in MANUAL.read_text()
+
+
+def test_a_problem_found_later_is_told_in_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "attic.toml"
+    path.write_text("")
+    assert read_profile(path).problem("root.x", "no", hint="ls").message == f"{path}: root.x: no"
+    assert read_profile(None).problem("root.x", "no", hint="ls").message == "the built-in profile: root.x: no"
+
+
 def test_a_setting_is_toml_or_text() -> None:
     profile = read_profile(None, settings=["name=attic", "storage.settle=7", 'root.packages=["e2fsprogs"]'])
     assert (profile.name, profile.storage.settle, profile.root.packages) == ("attic", 7, ("e2fsprogs",))
+
+
+def test_a_budget_may_be_none_in_so_many_words() -> None:
+    assert read_profile(None, settings=["output.max_size=8M"]).output.max_size == 8 * 1024 * 1024
+    assert read_profile(None, settings=["output.max_size=none"]).output.max_size is None
 
 
 def test_a_setting_cannot_go_below_a_plain_value(tmp_path: Path) -> None:
