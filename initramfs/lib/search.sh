@@ -10,7 +10,12 @@ EARLY=500
 
 DISKS_PENDING=disks-pending # a file in STATE: drivers are being loaded, a disk may still turn up
 
-# One line each: NAME FSTYPE UUID LABEL(hex) VERDICT(match, refused or other); "-" stands for nothing.
+# One line each: NAME FSTYPE UUID LABEL(hex) VERDICT; "-" stands for nothing. The verdict is one of
+#   match    the label, on a file system that can be used
+#   refused  the label, on one that cannot
+#   near     ROOTFS_DATA, rootfs-data and the like, or a partition that is named so while its file system is not
+#   front    the label on a disk that has partitions, in front of them
+#   other    nothing of the kind
 CANDIDATES=''
 SEARCH_SEEN=' '
 
@@ -25,8 +30,9 @@ start_search() {
 search() {
     hex_of "$1"
     search_label=$HEX
-    hex_lower "$HEX"
-    search_label_lower=$HEX
+    hex_letters "$HEX"
+    search_label_letters=$HEX
+    search_label_plain=$1
     search_quiet=$QUIET_EARLY
     while :; do
         look_around
@@ -88,33 +94,63 @@ look_at() {
     look_size=0
     { read -r look_size <"$ROOT/sys/class/block/$1/size"; } 2>/dev/null
     [ "$look_size" -gt 0 ] || return # a card reader without a card
-    for look_partition in "$ROOT/sys/class/block/$1/$1"*/partition; do
-        [ ! -e "$look_partition" ] || return 0 # what is in front of its partitions may be left from an earlier life
-    done
     block_node "$1" || return
+    for look_partition in "$ROOT/sys/class/block/$1/$1"*/partition; do
+        [ ! -e "$look_partition" ] || {
+            look_in_front "$1"
+            return 0
+        }
+    done
     if ! read_superblock "$DEVICE_NODE"; then
         FS_TYPE=unreadable
         step "$1 cannot be read"
     fi
     [ "$FS_TYPE" != table ] || return 0
-    judge
+    judge "$1"
+    add_candidate "$1"
+}
+
+add_candidate() {
     CANDIDATES="$CANDIDATES$1 ${FS_TYPE:--} ${FS_UUID:--} ${FS_LABEL:--} $VERDICT
 "
     characters_from_hex "$FS_LABEL" plain
     step "storage: $1 is ${FS_TYPE:-unknown}, label \"$TEXT\": $VERDICT"
 }
 
-# judge: VERDICT on what read_superblock found.
-judge() {
-    VERDICT=other
-    case $FS_TYPE in
-        ext[234] | f2fs | btrfs) [ "$FS_LABEL" != "$search_label" ] || VERDICT=match ;;
-        ?*)
-            hex_lower "$FS_LABEL" # FAT knows capitals only
-            [ "$HEX" != "$search_label_lower" ] || VERDICT=refused
+# look_in_front NAME: of a disk that has partitions only these can be used, but somebody may have labelled the disk.
+look_in_front() {
+    read_superblock "$DEVICE_NODE" || return 0
+    case $FS_TYPE-$FS_LABEL in
+        ext?-"$search_label" | f2fs-"$search_label" | btrfs-"$search_label")
+            VERDICT=front
+            add_candidate "$1"
             ;;
     esac
 }
+
+# judge NAME: VERDICT on what read_superblock found.
+judge() {
+    VERDICT=other
+    hex_letters "$FS_LABEL"
+    case $FS_TYPE in
+        ext[234] | f2fs | btrfs)
+            if [ "$FS_LABEL" = "$search_label" ]; then
+                VERDICT=match
+            elif [ "$HEX" = "$search_label_letters" ] || has_partition_name "$1"; then
+                VERDICT=near
+            fi
+            ;;
+        ?*) [ "$HEX" != "$search_label_letters" ] || VERDICT=refused ;; # FAT knows capitals only
+    esac
+}
+
+# has_partition_name NAME: does the partition table give it the name that its file system should have as a label?
+has_partition_name() {
+    while IFS= read -r partition_word; do
+        [ "$partition_word" != "PARTNAME=$search_label_plain" ] || return 0
+    done <"$ROOT/sys/class/block/$1/uevent"
+    return 1
+} 2>/dev/null
 
 # forget_absent: what was unplugged is no candidate any more.
 forget_absent() {

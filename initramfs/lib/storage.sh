@@ -51,9 +51,17 @@ explain_absence() {
         absence_rest=$REST
         # shellcheck disable=SC2086 # its fields
         set -- $LINE
-        if [ "$5" = refused ]; then
-            STORAGE_REASON="/dev/$1 is labelled $LB_STORAGE_LABEL, but $2 cannot hold settings: ext4, f2fs or btrfs can"
-        fi
+        cure "$@"
+        absence_labelled="/dev/$1 is labelled $LB_STORAGE_LABEL, but"
+        characters_from_hex "${4#-}" plain
+        case $5 in
+            refused) STORAGE_REASON="$absence_labelled $2 cannot hold settings: ext4, f2fs or btrfs can" ;;
+            front) STORAGE_REASON="$absence_labelled has partitions, and none of them is: $CURE" ;;
+            near)
+                absence_meant="but /dev/$1 (${TEXT:-no label}) seems to be meant: $CURE"
+                STORAGE_REASON="no stick labelled $LB_STORAGE_LABEL, $absence_meant"
+                ;;
+        esac
     done
 }
 
@@ -83,7 +91,10 @@ cure() {
     CURE=''
     CURE_ERASES=false
     CURE_HERE=false
-    [ "$5" != match ] || return 0
+    case $5 in
+        match) return ;;
+        front) CURE="livebuilder usb adopt /dev/$1" && return ;; # on a PC that has it: there are partitions to look at
+    esac
     shell_word "$LB_STORAGE_LABEL"
     case $2 in
         ext?) CURE="e2label /dev/$1 $WORD" ;;

@@ -42,6 +42,21 @@ hex_lower() {
     done
 }
 
+# hex_letters HEX: HEX in small letters without blanks, dots, dashes and underscores: what two labels that were meant to be
+# the same have in common.
+hex_letters() {
+    hex_lower "$1"
+    hex_rest=$HEX
+    HEX=''
+    while [ -n "$hex_rest" ]; do
+        take_byte
+        case $hex_byte in
+            20 | 2d | 2e | 5f) ;;
+            *) HEX=$HEX$hex_byte ;;
+        esac
+    done
+}
+
 # octal NUMBER: OCTAL = the byte as `printf %b` reads it.
 octal() { OCTAL="\\0$(($1 / 64))$(($1 / 8 % 8))$(($1 % 8))"; }
 

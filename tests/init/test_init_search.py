@@ -17,6 +17,10 @@ _SEARCH = (
     ' printf %s "$CANDIDATES"'
 )
 
+_EXPLAIN = (
+    'LB_STORAGE_LABEL=rootfs_data; start_search; search rootfs_data "$SETTLE"; explain_absence; echo "$STORAGE_REASON"'
+)
+
 
 @pytest.fixture
 def stick(tmp_path: Path) -> Path:
@@ -35,7 +39,7 @@ def test_a_partition_is_found_and_the_disk_around_it_is_not(machine: InitMachine
     machine.add_disk("sda1", stick, parent="sda")
     status, waited, chosen, *candidates = machine.call(_SEARCH).stdout.splitlines()
     assert (status, chosen.split()[:3]) == ("status 0", ["sda1", "ext4", _SECOND])
-    assert len(candidates) == 1
+    assert [(line.split()[0], line.split()[-1]) for line in candidates] == [("sda", "front"), ("sda1", "match")]
     assert int(waited) < 100
 
 
@@ -136,6 +140,41 @@ def test_a_card_reader_is_looked_at_when_a_card_is_put_in(machine: InitMachine, 
 def test_what_cannot_be_a_stick_is_not_read(machine: InitMachine, stick: Path, name: str) -> None:
     machine.add_disk(name, stick)
     assert machine.call(_SEARCH, env={"SETTLE": "1"}).stdout.startswith("status 1\n")
+
+
+@pytest.mark.parametrize("label", ["ROOTFS_DATA", "rootfs-data", "rootfs_data ", "Rootfs Data", "rootfsdata"])
+def test_what_was_meant_to_be_the_label_is_named_with_its_cure(
+    machine: InitMachine, tmp_path: Path, label: str
+) -> None:
+    machine.add_disk("sda1", ext4(tmp_path / "stick", label=label))
+    done = machine.call(_EXPLAIN, env={"SETTLE": "1"})
+    assert done.stdout == (
+        f"no stick labelled rootfs_data, but /dev/sda1 ({label}) seems to be meant: e2label /dev/sda1 rootfs_data\n"
+    )
+
+
+@pytest.mark.parametrize("label", ["data", "rootfs", "rootfs_data2"])
+def test_another_label_is_just_another(machine: InitMachine, tmp_path: Path, label: str) -> None:
+    machine.add_disk("sda1", ext4(tmp_path / "stick", label=label))
+    assert machine.call(_EXPLAIN, env={"SETTLE": "1"}).stdout == "no stick labelled rootfs_data\n"
+
+
+def test_a_partition_that_is_named_so_is_no_file_system_that_is_labelled_so(
+    machine: InitMachine, tmp_path: Path
+) -> None:
+    machine.add_disk("sda1", ext4(tmp_path / "stick", label=""))
+    machine.write("sys/class/block/sda1/uevent", "DEVTYPE=partition\nPARTN=1\nPARTNAME=rootfs_data\n")
+    assert machine.call(_EXPLAIN, env={"SETTLE": "1"}).stdout == (
+        "no stick labelled rootfs_data, but /dev/sda1 (no label) seems to be meant: e2label /dev/sda1 rootfs_data\n"
+    )
+
+
+def test_a_label_in_front_of_the_partitions_is_named(machine: InitMachine, tmp_path: Path, stick: Path) -> None:
+    machine.add_disk("sda", stick)
+    machine.add_disk("sda1", ext4(tmp_path / "other", label="photos"), parent="sda")
+    assert machine.call(_EXPLAIN, env={"SETTLE": "1"}).stdout == (
+        "/dev/sda is labelled rootfs_data, but has partitions, and none of them is: livebuilder usb adopt /dev/sda\n"
+    )
 
 
 def test_fat_with_the_label_is_refused_whatever_its_case(machine: InitMachine, tmp_path: Path) -> None:
