@@ -1,4 +1,4 @@
-"""The compressions of an initramfs: what writes them, what tells them apart, which kernel option unpacks them.
+"""The compressions of an initramfs: what writes them, and which kernel option unpacks them.
 
 Limits come from the other machine: the kernel's xz checks CRC32 only (Documentation/staging/xz.rst), and a large
 dictionary is memory the machine may not have, so it is 1 MiB.
@@ -22,7 +22,6 @@ class Compression:
 
     name: str
     suffix: str
-    magic: bytes
     kernel_option: str | None
     parameters: str
     compress: Callable[[bytes], bytes]
@@ -45,16 +44,9 @@ def _zstd(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=19, write_checksum=True).compress(data)
 
 
-NONE = Compression("none", "", b"070701", None, "", lambda data: data)
-GZIP = Compression("gzip", ".gz", b"\x1f\x8b", "CONFIG_RD_GZIP", "level=9", _gzip)
-XZ = Compression(
-    "xz", ".xz", b"\xfd7zXZ\0", "CONFIG_RD_XZ", f"preset=6 check=crc32 dict={XZ_DICTIONARY_BYTES} pb=0", _xz
-)
-ZSTD = Compression("zstd", ".zst", b"\x28\xb5\x2f\xfd", "CONFIG_RD_ZSTD", "level=19 checksum", _zstd)
+NONE = Compression("none", "", None, "", lambda data: data)
+GZIP = Compression("gzip", ".gz", "CONFIG_RD_GZIP", "level=9", _gzip)
+XZ = Compression("xz", ".xz", "CONFIG_RD_XZ", f"preset=6 check=crc32 dict={XZ_DICTIONARY_BYTES} pb=0", _xz)
+ZSTD = Compression("zstd", ".zst", "CONFIG_RD_ZSTD", "level=19 checksum", _zstd)
 
 COMPRESSIONS = {compression.name: compression for compression in (NONE, GZIP, XZ, ZSTD)}
-
-
-def compression_of(data: bytes) -> Compression | None:
-    """The compression `data` begins with, by its magic number."""
-    return next((c for c in COMPRESSIONS.values() if data.startswith(c.magic)), None)

@@ -5,7 +5,8 @@ Layout (kernel: Documentation/driver-api/early-userspace/buffer-format.rst), per
     "070701"  13 fields of 8 hex digits  name NUL  pad to 4  data  pad to 4
 
 The fields are ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize
-and check; the archive ends with a member named TRAILER!!!. All names of a hard-linked file share an inode number;
+and check; the archive ends with a member named TRAILER!!!. "070702" says that check is the sum of a file's bytes; such
+archives are read, not written. All names of a hard-linked file share an inode number;
 only the last one carries the data (busybox and the kernel link the earlier ones to it).
 """
 
@@ -22,9 +23,10 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import align_up
 from livebuilder.tree import EMPTY, Content, Entry, Kind, RootTree, hardlink
 
-MAGIC = b"070701"
+MAGICS = (b"070701", b"070702")
+_SUMMED = MAGICS[1]
 TRAILER = "TRAILER!!!"
-_HEADER = MAGIC + b"%08X" * 13
+_HEADER = MAGICS[0] + b"%08X" * 13
 _HEADER_BYTES = 110
 _LIMIT = 0xFFFF_FFFF
 # The kernel refuses longer names (init/initramfs.c, N_ALIGN(PATH_MAX)).
@@ -186,13 +188,13 @@ def _members(view: memoryview, *, source: str) -> Iterator[tuple[Member | None, 
         header = bytes(view[offset : offset + _HEADER_BYTES])
         if len(header) < _HEADER_BYTES:
             raise CpioError(f"{source} ends in the middle of a header, at byte {offset}")
-        if not header.startswith(MAGIC):
+        if not header.startswith(MAGICS):
             raise CpioError(f"{source} has no newc header at byte {offset}")
         try:
-            fields = struct.unpack(">13I", binascii.unhexlify(header[len(MAGIC) :]))
+            fields = struct.unpack(">13I", binascii.unhexlify(header[len(_SUMMED) :]))
         except binascii.Error:
             raise CpioError(f"{source}: the header at byte {offset} has digits that are not hex") from None
-        ino, mode, uid, gid, nlink, mtime, size, major, minor, device_major, device_minor, name_size, _ = fields
+        ino, mode, uid, gid, nlink, mtime, size, major, minor, device_major, device_minor, name_size, check = fields
         start = offset + _HEADER_BYTES
         name = bytes(view[start : start + name_size])
         if not 1 <= name_size <= _NAME_LIMIT or len(name) < name_size or not name.endswith(b"\0"):
@@ -202,6 +204,14 @@ def _members(view: memoryview, *, source: str) -> Iterator[tuple[Member | None, 
         if body + size > len(view):
             raise CpioError(f"{source} ends in the middle of {name!r}")
         offset = min(align_up(body + size, 4), len(view))
+        # The sum of an empty file says nothing: it may stand with the name that brings the data.
+        if (
+            header.startswith(_SUMMED)
+            and stat.S_ISREG(mode)
+            and size
+            and sum(view[body : body + size]) & _LIMIT != check
+        ):
+            raise CpioError(f"{source}: the checksum of {name!r} is wrong")
         if name == TRAILER.encode():
             yield None, offset
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from livebuilder import cpio
-from livebuilder.compression import compression_of
+from livebuilder.compression import COMPRESSIONS
 from livebuilder.errors import LivebuilderError
 from livebuilder.iso.iso9660 import open_disc
 from livebuilder.iso.lint import Finding, lint_iso
@@ -19,11 +19,14 @@ from livebuilder.iso.report import IsoReport, read_file, read_iso, render_report
 from livebuilder.kernel.image import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
 from livebuilder.sizes import MIB, render_size
 from livebuilder.tree import Entry, Kind, RootTree, is_implied
-from livebuilder.unpacking import unpack_first
+from livebuilder.unpacking import can_unpack, packing_of, unpack_first
 
 # Enough for any initramfs a machine of the time could take, and a bound for hostile ones.
 _LIMIT_BYTES = 2048 * MIB
-_PIECE = re.compile(r"payload/(?P<layer>.+)\.(?P<number>\d{3})\.cpio(\.\w+)?")
+_SUFFIXES = {compression.suffix: compression.name for compression in COMPRESSIONS.values()}
+_PIECE = re.compile(rf"payload/(?P<layer>.+)\.\d{{3}}\.cpio(?P<suffix>{'|'.join(map(re.escape, _SUFFIXES))})")
+# For those that Python's library does not have.
+_OTHER_TOOLS = {"lz4": "lz4 -dc", "lzo": "lzop -dc"}
 _SOMETHING = re.compile(rb"[^\0]")
 _LETTER = {
     Kind.DIRECTORY: "d", Kind.FILE: "-", Kind.HARDLINK: "-", Kind.SYMLINK: "l",
@@ -160,11 +163,12 @@ def inspect_file(path: Path) -> Inspection:
         data = path.read_bytes()
         image = read_bzimage(data, source=str(path))
         return KernelInspection(str(path), len(data), image, embedded_config(data, source=str(path)))
-    if compression_of(head) is not None:
+    if _packing_at(head) is not None:
         data = path.read_bytes()
         return InitramfsInspection(str(path), len(data), tuple(read_archives(data, source=str(path))))
     raise LivebuilderError(
-        f"{path} is neither an ISO, nor an initramfs (newc, plain or packed with gzip, xz or zstd), nor a kernel",
+        f"{path} is neither an ISO, nor an initramfs (newc, plain or packed with gzip, xz, zstd, bzip2 or lzma),"
+        " nor a kernel",
         hint=f"file {path}",
     )
 
@@ -196,33 +200,46 @@ def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:
 
     Raises `LivebuilderError` for damage, naming `source`.
     """
-    layers: dict[str, list[tuple[bytes, str]]] = {}
+    layers: dict[tuple[str, str], list[bytes]] = {}
     view = memoryview(data)
     offset = number = 0
     try:
         while (offset := _behind_padding(data, offset)) < len(data):
-            compression = compression_of(data[offset : offset + 8])
-            if compression is None:
+            packing = _packing_at(data[offset : offset + 8])
+            if packing is None:
                 raise LivebuilderError(f"no archive at byte {offset}")
-            if compression.name == "none":
+            if not can_unpack(packing):
+                raise LivebuilderError(
+                    f"the archive at byte {offset} is packed with {packing}, which livebuilder cannot unpack",
+                    hint=f"tail -c +{offset + 1} {source} | {_OTHER_TOOLS[packing]} >plain.cpio   # and inspect that",
+                )
+            if packing == "none":
                 tree, used = cpio.read_archive(view[offset:], source=source)
                 yield Archive(f"archive {number}", "none", used, used, tree)
                 _collect(tree, layers)
             else:
-                plain, used = unpack_first(data[offset:], compression.name, most_bytes=_LIMIT_BYTES)
+                plain, used = unpack_first(data[offset:], packing, most_bytes=_LIMIT_BYTES)
                 start = end = 0
                 while (start := _behind_padding(plain, end)) < len(plain):
                     tree, size = cpio.read_archive(memoryview(plain)[start:], source=source)
-                    yield Archive(f"archive {number}", compression.name, used if not end else 0, size, tree)
+                    yield Archive(f"archive {number}", packing, used if not end else 0, size, tree)
                     _collect(tree, layers)
                     end = start + size
             offset += used
             number += 1
-        for name, pieces in layers.items():
-            yield _layer(name, pieces, source=source)
+        for (name, compression), pieces in layers.items():
+            yield _layer(name, compression, pieces, source=source)
     except LivebuilderError as error:
         where = "" if source in error.message else f"{source}: "
         raise LivebuilderError(f"{where}{error.message}", hint=error.hint or "copy or build it again") from error
+
+
+def _packing_at(data: bytes) -> str | None:
+    """How the archive that begins with `data` is packed, `none` when it is plain; None when this is no archive."""
+    if data.startswith(cpio.MAGICS):
+        return "none"
+    packing = packing_of(data)
+    return None if packing in ("none", "unknown") else packing
 
 
 def _behind_padding(data: bytes, offset: int) -> int:
@@ -231,27 +248,21 @@ def _behind_padding(data: bytes, offset: int) -> int:
     return found.start() if found else len(data)
 
 
-def _collect(tree: RootTree, layers: dict[str, list[tuple[bytes, str]]]) -> None:
+def _collect(tree: RootTree, layers: dict[tuple[str, str], list[bytes]]) -> None:
+    """Put the pieces in `tree` to those of their layer, by its name and how they are packed."""
     for entry in tree:
         match = _PIECE.fullmatch(entry.path)
         if match and entry.kind is Kind.FILE:
-            layers.setdefault(match["layer"], []).append((entry.content.read(), entry.path))
+            layers.setdefault((match["layer"], _SUFFIXES[match["suffix"]]), []).append(entry.content.read())
 
 
-def _layer(name: str, pieces: list[tuple[bytes, str]], *, source: str) -> Archive:
-    plain = bytearray()
-    packed = 0
-    used_compression = "none"
-    for data, _path in pieces:
-        compression = compression_of(data)
-        if compression is None or compression.name == "none":
-            plain += data  # a later piece of a plain archive begins anywhere
-        else:
-            used_compression = compression.name
-            plain += unpack_first(data, compression.name, most_bytes=_LIMIT_BYTES)[0]
-        packed += len(data)
-    tree, _ = cpio.read_archive(bytes(plain), source=f"{source}, layer {name}")
-    return Archive(f"layer {name}", used_compression, packed, len(plain), tree)
+def _layer(name: str, compression: str, pieces: list[bytes], *, source: str) -> Archive:
+    plain = b"".join(
+        piece if compression == "none" else unpack_first(piece, compression, most_bytes=_LIMIT_BYTES)[0]
+        for piece in pieces
+    )
+    tree, _ = cpio.read_archive(plain, source=f"{source}, layer {name}")
+    return Archive(f"layer {name}", compression, sum(map(len, pieces)), len(plain), tree)
 
 
 def _entry_to_json(tree: RootTree, entry: Entry) -> dict[str, Any]:

@@ -69,6 +69,11 @@ def packing_of(data: bytes) -> str:
     return next((name for magic, name in _MAGICS.items() if data.startswith(magic)), "unknown")
 
 
+def can_unpack(packing: str) -> bool:
+    """Whether a packing that `packing_of` names can be undone here: not lz4, lzo and the unknown."""
+    return packing == "none" or packing in _DECOMPRESSORS
+
+
 def unpack(data: bytes, *, most_bytes: int) -> bytes | None:
     """The bytes that gzip, xz, zstd, bzip2 or lzma packed; plain data as it is; None for lz4, lzo and the unknown.
 
@@ -77,7 +82,7 @@ def unpack(data: bytes, *, most_bytes: int) -> bytes | None:
     packing = packing_of(data)
     if packing == "none":
         return data
-    return unpack_first(data, packing, most_bytes=most_bytes)[0] if packing in _DECOMPRESSORS else None
+    return unpack_first(data, packing, most_bytes=most_bytes)[0] if can_unpack(packing) else None
 
 
 def unpack_first(data: bytes, packing: str, *, most_bytes: int) -> tuple[bytes, int]:

@@ -100,5 +100,8 @@ def test_archives_of_gnu_cpio_and_bsdtar_are_read_as_they_are_meant(tree: RootTr
         expected = facts(root_tree_from_directory(root))
         by_cpio = run(["cpio", "-o", "-0", "-H", "newc", "--quiet"], input_bytes=names, cwd=root).stdout_bytes
         assert facts(read_archive(by_cpio)[0]) == expected
+        with_sums = run(["cpio", "-o", "-0", "-H", "crc", "--quiet"], input_bytes=names, cwd=root).stdout_bytes
+        assert with_sums.startswith(b"070702")
+        assert facts(read_archive(with_sums)[0]) == expected
         by_bsdtar = run(["bsdtar", "-c", "--format=newc", "-f", "-", "-C", root, "."]).stdout_bytes
         assert facts(read_archive(by_bsdtar)[0]) == expected

@@ -131,6 +131,7 @@ DAMAGED = [
     (SOUND[:-8], "impossible length of 11"),
     (changed(SOUND, 0, b"070707"), "no newc header at byte 0"),
     (changed(SOUND, 120, b"070707"), "no newc header at byte 120"),
+    (changed(SOUND, 5, b"2"), "the checksum of b'name' is wrong"),
     (changed(SOUND, 6, b"0000 001"), "not hex"),
     (changed(SOUND, 6, b"0x000001"), "not hex"),
     (changed(SOUND, 6, b"0_000001"), "not hex"),
@@ -148,6 +149,11 @@ def test_damage_is_told_with_its_place(data: bytes, reason: str) -> None:
     with pytest.raises(CpioError, match=reason) as caught:
         read_archive(data, source="initrd.img")
     assert "initrd.img" in caught.value.message
+
+
+def test_a_sum_that_is_right() -> None:
+    summed = changed(changed(SOUND, 5, b"2"), 102, b"%08X" % sum(b"data"))
+    assert read_archive(summed)[0]["name"].content.read() == b"data"
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up"])

@@ -15,7 +15,8 @@ from livebuilder.iso.plan import IMAGE_FACTS
 from livebuilder.iso.writer import write_iso
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, hardlink, symlink
 from tests.support.isos import small_plan
-from tests.support.kernels import bzimage
+from tests.support.kernels import bzimage, pack
+from tests.support.trees import facts
 
 TREE = RootTree(
     [
@@ -41,6 +42,25 @@ def test_the_three_kinds(tmp_path: Path) -> None:
     assert isinstance(inspect_file(written(tmp_path, bzimage())), KernelInspection)
     for compression in COMPRESSIONS.values():
         assert isinstance(inspect_file(written(tmp_path, compression.compress(archive()))), InitramfsInspection)
+
+
+@pytest.mark.parametrize("packing", ["bzip2", "lzma"])
+def test_packings_that_only_others_write(tmp_path: Path, packing: str) -> None:
+    inspection = inspect_file(written(tmp_path, archive() + pack(archive(), packing) + bytes(4) + archive()))
+    assert isinstance(inspection, InitramfsInspection)
+    assert [one.compression for one in inspection.archives] == ["none", packing, "none"]
+    assert all(facts(one.tree) == facts(TREE) for one in inspection.archives)
+
+
+@pytest.mark.parametrize(("magic", "packing"), [(b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO\0\r\n\x1a\n", "lzo")])
+def test_packings_that_are_named_and_no_more(tmp_path: Path, magic: bytes, packing: str) -> None:
+    path = written(tmp_path, archive() + magic + bytes(range(1, 200)))
+    with pytest.raises(LivebuilderError, match=f"byte {len(archive())} is packed with {packing}") as caught:
+        inspect_file(path)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert caught.value.hint and caught.value.hint.startswith(f"tail -c +{len(archive()) + 1} {path} | {packing}")
+    with pytest.raises(LivebuilderError, match=f"byte 0 is packed with {packing}"):
+        inspect_file(written(tmp_path, magic + bytes(range(1, 200))))
 
 
 def test_archives_behind_one_another(tmp_path: Path) -> None:
@@ -129,7 +149,7 @@ def test_what_an_iso_of_ours_says_of_itself(tmp_path: Path) -> None:
         image_facts(tmp_path / "foreign.iso")
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 600, b"070702" + bytes(200), b"PK\x03\x04"])
+@pytest.mark.parametrize("data", [b"", b"\0" * 600, b"070707" + bytes(200), b"PK\x03\x04"])
 def test_anything_else(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(LivebuilderError, match="is neither an ISO, nor an initramfs") as caught:
         inspect_file(written(tmp_path, data))
