@@ -11,6 +11,7 @@ from livebuilder.assets import asset
 from livebuilder.process import run
 from tests.init.test_init_rootimage import add_payload, configure
 from tests.init.test_init_search import ext4
+from tests.support.documents import assert_documented
 from tests.support.init import LIBRARIES, InitMachine
 
 
@@ -86,6 +87,23 @@ def test_of_two_sticks_both_are_in_the_record(built: InitMachine, tmp_path: Path
     assert record["storage"]["device"] == "/dev/sdb1"
     assert [(each["device"], each["cure"]) for each in record["storage"]["candidates"]] == [("/dev/sda1", None)]
     assert "2 devices are labelled rootfs_data" in record["warnings"][0]
+
+
+def test_the_record_is_as_documented(built: InitMachine, tmp_path: Path) -> None:
+    records = []
+    built.write("proc/cmdline", "lb.settle=1 lb.foo\n")
+    built.add_disk("sda1", ext4(tmp_path / "other", label="photos"))
+    (tmp_path / "blank").write_bytes(bytes(4096))
+    built.add_disk("sdc", tmp_path / "blank")
+    built.boot()
+    records.append(built.record)
+    built.write("proc/mounts", "rootfs / rootfs rw 0 0\n")
+    add_payload(built, layers=("10-packages", "40-files"))
+    built.add_disk("sdb1", ext4(tmp_path / "stick"))
+    built.boot()
+    records.append(built.record)
+    assert [record["storage"]["state"] for record in records] == ["volatile", "persistent"]
+    assert_documented("boot.json", *records, may_lack={"root.reason"})
 
 
 def test_another_label(built: InitMachine, tmp_path: Path) -> None:

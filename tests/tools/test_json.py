@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
 
 
 def test_every_chapter_has_a_test() -> None:
-    text = Path(__file__).read_text() + (Path(__file__).parents[1] / "vm/test_command.py").read_text()
+    tests = Path(__file__).parents[1]
+    pages = (Path(__file__), tests / "vm/test_command.py", tests / "init/test_init_boot.py")
+    text = "".join(page.read_text() for page in pages)
     for chapter in chapters():
         assert f'assert_documented("{chapter}"' in text
 
