@@ -114,7 +114,7 @@ def _padding(length: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class _Member:
     """One member as it stands in an archive, its data not copied: `data` is a view of the archive.
 
     `inode` is (major, minor, number): members of `nlink` > 1 that share it are names of one file. `device` is what
@@ -132,23 +132,13 @@ class Member:
     data: memoryview
 
 
-def read_members(data: bytes | memoryview, *, source: str = "cpio archive") -> Iterator[Member]:
-    """The members of the first archive in `data`, up to its trailer; `source` names it in messages.
-
-    Raises `CpioError`, with the offset in bytes, at anything that is not newc.
-    """
-    for member, _ in _members(memoryview(data), source=source):
-        if member is not None:
-            yield member
-
-
 def read_archive(data: bytes | memoryview, *, source: str = "cpio archive") -> tuple[RootTree, int]:
-    """The tree of the first archive in `data`, and the offset behind its trailer.
+    """The tree of the first archive in `data`, and the offset behind its trailer; `source` names it in messages.
 
-    Raises `CpioError` for damage, `TreeError` for paths that may not be.
+    Raises `CpioError`, with the offset in bytes, at anything that is not newc, `TreeError` for paths that may not be.
     """
     tree = RootTree()
-    linked: dict[tuple[int, int, int], list[Member]] = {}
+    linked: dict[tuple[int, int, int], list[_Member]] = {}
     end = 0
     for member, offset in _members(memoryview(data), source=source):
         end = offset
@@ -167,7 +157,7 @@ def read_archive(data: bytes | memoryview, *, source: str = "cpio archive") -> t
     return tree, end
 
 
-def _entry(member: Member, *, source: str) -> Entry:
+def _entry(member: _Member, *, source: str) -> Entry:
     kind = _KIND.get(stat.S_IFMT(member.mode))
     if kind is None:
         raise CpioError(f"{source}: {member.name!r} is of a kind that cannot be unpacked (mode {member.mode:o})")
@@ -181,7 +171,7 @@ def _entry(member: Member, *, source: str) -> Entry:
     )  # fmt: skip
 
 
-def _members(view: memoryview, *, source: str) -> Iterator[tuple[Member | None, int]]:
+def _members(view: memoryview, *, source: str) -> Iterator[tuple[_Member | None, int]]:
     """Each member with the offset behind it; None stands for the trailer."""
     offset = 0
     while True:
@@ -215,7 +205,7 @@ def _members(view: memoryview, *, source: str) -> Iterator[tuple[Member | None, 
         if name == TRAILER.encode():
             yield None, offset
             return
-        member = Member(
+        member = _Member(
             os.fsdecode(name), (major, minor, ino), mode, nlink, uid, gid, mtime,
             (device_major, device_minor), view[body : body + size],
         )  # fmt: skip

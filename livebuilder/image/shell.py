@@ -171,15 +171,6 @@ class Script:
             yield from finder.find(command.words, command.line)
 
 
-def commands_of(script: str) -> set[str]:
-    """The external commands a POSIX shell script names: no builtins, no functions of its own, nothing dynamic.
-
-    Those that `run`, `exec`, `chroot DIR`, `timeout 5`, `busybox` and the like start are among them. Raises
-    `ShellSyntaxError`.
-    """
-    return {use.name for use in parse_script(script).uses()}
-
-
 def is_shell_script(text: str) -> bool:
     """Whether the text says that it is one: by its first line, or by a line for shellcheck."""
     first = text.partition("\n")[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.sizes import MIB, render_size
-from livebuilder.usb.fdisk import TableName, gpt_name_problem
+from livebuilder.sizes import MIB, align_up, render_size
+from livebuilder.usb.fdisk import NewPartition, TableName, gpt_name_problem
 from livebuilder.usb.filesystem import FILE_SYSTEMS, REFUSED, FileSystem
 
 SECTOR_BYTES = 512
@@ -39,16 +40,12 @@ class StickIdentity:
         """Ids that no other stick has."""
         return cls(uuid4(), uuid4(), uuid4())
 
-    @classmethod
-    def derived(cls, name: UUID) -> StickIdentity:
-        """The ids that always follow from `name`."""
-        return cls(uuid5(name, "disk"), uuid5(name, "partition"), uuid5(name, "file system"))
-
 
 @dataclass(frozen=True)
 class StickPlan:
     """One partition with one file system in it. `disk_id`, `partition_type` and `partition_uuid` are spelt as
-    libfdisk spells them; name and UUID of the partition are empty in a DOS table, which has neither.
+    libfdisk spells them; name and UUID of the partition are empty in a DOS table, which has neither. `number` is 2
+    behind the partition of a live image.
     """
 
     size_bytes: int
@@ -62,6 +59,18 @@ class StickPlan:
     file_system: FileSystem
     label: str
     file_system_uuid: str
+    number: int = 1
+
+    @property
+    def new_partition(self) -> NewPartition:
+        """The partition, as `fdisk` makes it."""
+        return NewPartition(
+            start_sector=self.start_sector,
+            sectors=self.sectors,
+            type=self.partition_type,
+            name=self.partition_name,
+            uuid=self.partition_uuid,
+        )
 
     @property
     def partition_offset_bytes(self) -> int:
@@ -77,33 +86,31 @@ class StickPlan:
 def plan_stick(
     *,
     size_bytes: int = DEFAULT_SIZE_BYTES,
+    partition_bytes: int | None = None,
     fs: str = DEFAULT_FS,
     label: str = DEFAULT_LABEL,
     table: str = DEFAULT_TABLE,
     identity: StickIdentity,
 ) -> StickPlan:
-    """The plan of a stick of `size_bytes`; raises `LivebuilderError` naming all that is wrong with it at once."""
-    kind = FILE_SYSTEMS.get(fs)
+    """The plan of a stick of `size_bytes`; raises `LivebuilderError` naming all that is wrong with it at once.
+
+    The partition takes all of it, or `partition_bytes`, rounded down to whole MiB.
+    """
     tail = _GPT_BACKUP_BYTES if table == "gpt" else 0
-    end_bytes = (size_bytes - tail) // ALIGNMENT_BYTES * ALIGNMENT_BYTES
-    partition_bytes = max(0, end_bytes - ALIGNMENT_BYTES)
-    problems = [
-        *_file_system_problems(fs),
-        *_table_problems(table, size_bytes),
-        *_size_problems(size_bytes, partition_bytes, kind),
-        *_label_problems(label, kind, table),
-    ]
-    if problems:
-        text = f" {problems[0]}" if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
-        raise LivebuilderError(f"this stick cannot be made:{text}")
-    assert kind is not None
+    space = max(0, _round_down(size_bytes - tail) - ALIGNMENT_BYTES)
+    length = space if partition_bytes is None else _round_down(partition_bytes)
+    too_long = [f"it has room for {render_size(space)}, not for {render_size(length)}"] if length > space else []
+    kind = _checked_kind(
+        "this stick cannot be made", size_bytes=size_bytes, partition_bytes=length, fs=fs, label=label, table=table,
+        problems=too_long,
+    )  # fmt: skip
     gpt = table == "gpt"
     return StickPlan(
         size_bytes=size_bytes,
         table="gpt" if gpt else "dos",
         disk_id=str(identity.disk).upper() if gpt else f"0x{identity.disk.fields[0] or 1:08x}",
         start_sector=ALIGNMENT_BYTES // SECTOR_BYTES,
-        sectors=partition_bytes // SECTOR_BYTES,
+        sectors=length // SECTOR_BYTES,
         partition_type=LINUX_GUID if gpt else LINUX_CODE,
         partition_name=label if gpt else "",
         partition_uuid=str(identity.partition).upper() if gpt else "",
@@ -111,6 +118,71 @@ def plan_stick(
         label=label,
         file_system_uuid=str(identity.file_system),
     )
+
+
+def plan_storage_behind(
+    used_bytes: int,
+    *,
+    size_bytes: int,
+    disk_id: int,
+    fs: str = DEFAULT_FS,
+    label: str = DEFAULT_LABEL,
+    identity: StickIdentity,
+) -> StickPlan:
+    """The plan of a second partition, in the space that a live image of `used_bytes` leaves of `size_bytes`.
+
+    The table is the image's own DOS table with its `disk_id`. Raises as `plan_stick()` does.
+    """
+    start = align_up(used_bytes, ALIGNMENT_BYTES)
+    length = max(0, _round_down(size_bytes) - start)
+    kind = _checked_kind(
+        f"there can be no storage behind the {render_size(used_bytes)} of the live image",
+        size_bytes=size_bytes, partition_bytes=length, fs=fs, label=label, table="dos",
+    )  # fmt: skip
+    return StickPlan(
+        size_bytes=size_bytes,
+        table="dos",
+        disk_id=f"0x{disk_id:08x}",
+        start_sector=start // SECTOR_BYTES,
+        sectors=length // SECTOR_BYTES,
+        partition_type=LINUX_CODE,
+        partition_name="",
+        partition_uuid="",
+        file_system=kind,
+        label=label,
+        file_system_uuid=str(identity.file_system),
+        number=2,
+    )
+
+
+def _checked_kind(
+    failure: str,
+    *,
+    size_bytes: int,
+    partition_bytes: int,
+    fs: str,
+    label: str,
+    table: str,
+    problems: Sequence[str] = (),
+) -> FileSystem:
+    """The file system; raises `LivebuilderError` that begins with `failure` and names all problems."""
+    kind = FILE_SYSTEMS.get(fs)
+    found = [
+        *problems,
+        *_file_system_problems(fs),
+        *_table_problems(table, size_bytes),
+        *_size_problems(size_bytes, partition_bytes, kind),
+        *_label_problems(label, kind, table),
+    ]
+    if found:
+        text = f" {found[0]}" if len(found) == 1 else "".join(f"\n  - {problem}" for problem in found)
+        raise LivebuilderError(f"{failure}:{text}")
+    assert kind is not None
+    return kind
+
+
+def _round_down(size_bytes: int) -> int:
+    return size_bytes // ALIGNMENT_BYTES * ALIGNMENT_BYTES
 
 
 def plan_to_json(plan: StickPlan) -> dict[str, object]:
@@ -177,7 +249,7 @@ def _size_problems(size_bytes: int, partition_bytes: int, kind: FileSystem | Non
     if kind is None:
         return []
     if partition_bytes < kind.smallest_bytes:
-        needed = kind.smallest_bytes + 2 * ALIGNMENT_BYTES
+        needed = align_up(size_bytes - partition_bytes + kind.smallest_bytes, ALIGNMENT_BYTES)
         return [
             f"{kind.name} needs {render_size(kind.smallest_bytes)} and {render_size(size_bytes)} leave it"
             f" {render_size(partition_bytes)}; take {needed // MIB}M or more"

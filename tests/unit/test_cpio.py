@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livebuilder.cpio import CpioError, archive, read_archive, read_members, unkept_xattrs
+from livebuilder.cpio import CpioError, archive, read_archive, unkept_xattrs
 from livebuilder.errors import LivebuilderError
 from livebuilder.tree import Content, Entry, Kind, RootTree, device, directory, file, hardlink, symlink
 from tests.support.damage import changed, mutated
+from tests.support.newc import members_of
 from tests.support.trees import facts, trees
 
 
@@ -31,10 +32,10 @@ def test_every_tree_makes_the_trip_there_and_back(tree: RootTree) -> None:
 def test_parents_come_first_and_data_comes_with_the_last_name(tree: RootTree) -> None:
     seen = {""}
     sizes: dict[tuple[int, int, int], list[int]] = {}
-    for member in read_members(packed(tree)):
+    for member in members_of(packed(tree)):
         assert member.name.rpartition("/")[0] in seen
         seen.add(member.name)
-        sizes.setdefault(member.inode, []).append(len(member.data))
+        sizes.setdefault(member.inode, []).append(member.size)
         if member.nlink > 1 and member.mode & 0o170000 == 0o100000:
             assert len(sizes[member.inode]) <= member.nlink
     assert all(size == 0 for group in sizes.values() for size in group[:-1])
@@ -51,8 +52,8 @@ def test_names_of_a_file_stay_linked_when_only_some_are_packed(tree: RootTree, n
 
 def test_two_names_whose_file_is_elsewhere_share_one_copy() -> None:
     root = RootTree([file("z", b"x" * 1000, mode=0o755), hardlink("a", "z"), hardlink("b", "z")])
-    members = list(read_members(b"".join(archive([root["a"], root["b"]], links=root))))
-    assert [(m.name, m.nlink, len(m.data)) for m in members] == [("a", 2, 0), ("b", 2, 1000)]
+    members = list(members_of(b"".join(archive([root["a"], root["b"]], links=root))))
+    assert [(m.name, m.nlink, m.size) for m in members] == [("a", 2, 0), ("b", 2, 1000)]
     assert members[0].inode == members[1].inode
 
 
@@ -75,7 +76,7 @@ def test_the_layout_is_the_kernels() -> None:
 
 def test_times_after_the_limit_are_brought_back_and_those_before_1970_forward() -> None:
     tree = RootTree([Entry("late", Kind.FILE, 0o644, mtime=2_000_000_000), Entry("old", Kind.FIFO, 0o600, mtime=-5)])
-    times = {m.name: m.mtime for m in read_members(b"".join(archive(tree, mtime_limit=1_000_000_000)))}
+    times = {m.name: m.mtime for m in members_of(b"".join(archive(tree, mtime_limit=1_000_000_000)))}
     assert times == {"late": 1_000_000_000, "old": 0}
 
 

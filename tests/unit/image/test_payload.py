@@ -11,6 +11,7 @@ from livebuilder.compression import GZIP, XZ
 from livebuilder.image.payload import PIECE_BYTES, pack_layers, split_layers
 from livebuilder.tree import Entry, RootTree, TreeError, directory, file, hardlink, symlink
 from livebuilder.unpacking import unpack_first
+from tests.support.newc import members_of
 
 
 def unpacked(layers: list[tuple[str, RootTree]]) -> RootTree:
@@ -21,7 +22,7 @@ def unpacked(layers: list[tuple[str, RootTree]]) -> RootTree:
         data = b"".join(cpio.archive(layer.entries, links=root))
         tree, end = cpio.read_archive(data)
         assert end == len(data)
-        names = [member.name for member in cpio.read_members(data)]
+        names = [member.name for member in members_of(data)]
         for place, name in enumerate(names):
             parent = name.rpartition("/")[0]
             assert not parent or parent in there or parent in names[:place]

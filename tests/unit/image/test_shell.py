@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from livebuilder.assets import asset
-from livebuilder.image.shell import ShellSyntaxError, commands_of, is_shell_script, parse_script
+from livebuilder.image.shell import ShellSyntaxError, is_shell_script, parse_script
 from livebuilder.process import run
 
 # A script, and the external commands in it.
@@ -89,7 +89,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("script", "expected"), CASES.values(), ids=CASES)
 def test_commands(script: str, expected: str) -> None:
-    assert commands_of(script) == set(expected.split())
+    assert {use.name for use in parse_script(script).uses()} == set(expected.split())
 
 
 @pytest.mark.parametrize("shell", [["dash"], ["busybox", "ash"]], ids=" ".join)

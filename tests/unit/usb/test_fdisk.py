@@ -217,9 +217,19 @@ def test_a_closed_disk_says_so(image: Path) -> None:
     with open_disk(image) as disk:
         pass
     disk.close()
-    with pytest.raises(FdiskError, match="is closed") as caught:
-        disk.partitions()
-    assert caught.value.errno == errno.EBADF
+    for use in (disk.partitions, disk.reread):
+        with pytest.raises(FdiskError, match="is closed") as caught:
+            use()
+        assert caught.value.errno == errno.EBADF
+
+
+def test_an_image_needs_no_rereading(image: Path) -> None:
+    _with_table(image, "gpt", NewPartition(start_sector=2048, sectors=8192, type=LINUX))
+    before = image.read_bytes()
+    with open_disk(image, writable=True) as disk:
+        disk.reread()  # libfdisk asks the kernel for block devices only
+        assert len(disk.partitions()) == 1
+    assert image.read_bytes() == before
 
 
 def test_closing_lets_go_of_the_file_and_of_the_disk(image: Path) -> None:
