@@ -104,7 +104,7 @@ def usb_guest(
         for word in (
             "-virtfs",
             f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap{options}",
-        )  # fmt: skip
+        )
     ]
     guest = Guest(
         machine=machine_named("pc-modern"), boot=KernelBoot(*boot, append="console=ttyS0,115200n8 quiet panic=-1"),
