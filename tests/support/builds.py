@@ -102,7 +102,7 @@ def run_main(*words: str | Path, env: Mapping[str, str] | None = None) -> Outcom
     with (
         redirect_stdout(stdout),
         redirect_stderr(stderr),
-        mock.patch.object(sys, "argv", ["livebuilder", *map(os.fspath, words)]),
+        mock.patch.object(sys, "argv", ["livebuilder", *(os.fspath(word) for word in words)]),
         mock.patch.dict(os.environ, env or {}),
     ):
         try:

@@ -117,7 +117,7 @@ def test_checksums_are_for_every_file_and_find_every_change(tmp_path: Path) -> N
     assert sums.count("\n") == 2, "one for each file, whatever names it has"
     lay_out(tree(), tmp_path / "tree")
     (tmp_path / "sums").write_text(sums)
-    check = ["sha256sum", "--check", "--status", tmp_path / "sums"]
+    check: list[str | Path] = ["sha256sum", "--check", "--status", tmp_path / "sums"]
     assert run(check, cwd=tmp_path / "tree", check=False).returncode == 0
     (tmp_path / "tree/bin/program").write_bytes(b"\x7fELF" + bytes(4999) + b"x")
     assert run(check, cwd=tmp_path / "tree", check=False).returncode == 1

@@ -26,8 +26,16 @@ def test_a_stick_of_another_size_label_table_and_file_system(tmp_path: Path) -> 
     table = json.loads(run(["sfdisk", "--json", stick]).stdout)["partitiontable"]
     assert table["label"] == "dos"
     (partition,) = table["partitions"]
-    words = ["blkid", "--probe", "--offset", str(partition["start"] * 512), "--output", "export", stick]
-    facts = dict(line.split("=", 1) for line in run(words).stdout.splitlines() if "=" in line)
+    words: list[str | Path] = [
+        "blkid",
+        "--probe",
+        "--offset",
+        str(partition["start"] * 512),
+        "--output",
+        "export",
+        stick,
+    ]
+    facts = {line.partition("=")[0]: line.partition("=")[2] for line in run(words).stdout.splitlines()}
     assert (facts["TYPE"], facts["LABEL"]) == ("ext3", "attic")
 
 

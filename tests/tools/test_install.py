@@ -38,7 +38,11 @@ class Installation:
 
     @property
     def package(self) -> Path:
-        words = [self.folder / "bin/python", "-c", "import livebuilder; print(livebuilder.__path__[0])"]
+        words: list[str | Path] = [
+            self.folder / "bin/python",
+            "-c",
+            "import livebuilder; print(livebuilder.__path__[0])",
+        ]
         return Path(run(words, cwd=self.folder).stdout.strip())
 
 

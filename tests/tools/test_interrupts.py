@@ -130,8 +130,8 @@ def test_ctrl_c_does_not_wait_for_pieces_that_nobody_began(
 ) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files/noise").write_bytes(os.urandom(24 * 2**20))  # a dozen pieces, each of them slow
-    words = ("build", "--offline", small_system.profile, "--set", "output.compression=xz", "-o", scene.out)
-    words += ("--set", f"root.files={tmp_path / 'files'}")
+    words: list[str | Path] = ["build", "--offline", small_system.profile, "--set", "output.compression=xz"]
+    words += ["-o", scene.out, "--set", f"root.files={tmp_path / 'files'}"]
     pieces = scene.folder / "cache/livebuilder/pieces"
     pieces.mkdir()
     with start(*words, env=scene.env) as child:
@@ -179,7 +179,7 @@ def test_a_full_disk(scene: Scene, small_system: SmallSystem) -> None:
     )
     full = scene.folder / "full"
     full.mkdir()
-    words = [COMMAND, "build", "--offline", small_system.profile, "-o", full / "out"]
+    words: list[str | Path] = [COMMAND, "build", "--offline", small_system.profile, "-o", full / "out"]
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     namespaces = subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode == 0
     outcome = run_command(

@@ -124,7 +124,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
-def mkisofs(tree: Path, target: Path, *words: str) -> IsoReport:
+def mkisofs(tree: Path, target: Path, *words: str | Path) -> IsoReport:
     run(["xorriso", "-as", "mkisofs", "-quiet", "-o", target, *words, tree], timeout_seconds=60)
     report = read_iso(target)
     assert report.problems == ()

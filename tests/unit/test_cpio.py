@@ -31,7 +31,7 @@ def test_every_tree_makes_the_trip_there_and_back(tree: RootTree) -> None:
 @given(trees())
 def test_parents_come_first_and_data_comes_with_the_last_name(tree: RootTree) -> None:
     seen = {""}
-    sizes: dict[tuple[int, int, int], list[int]] = {}
+    sizes: dict[int, list[int]] = {}
     for member in members_of(packed(tree)):
         assert member.name.rpartition("/")[0] in seen
         seen.add(member.name)

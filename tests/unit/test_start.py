@@ -6,20 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support.builds import COMMAND, run_command
 
-STARTS = {"command": [COMMAND], "module": [sys.executable, "-m", "livebuilder"]}
+STARTS: dict[str, list[str | Path]] = {"command": [COMMAND], "module": [sys.executable, "-m", "livebuilder"]}
 # Python says every import on stderr when it is done; the first that `livebuilder.cli` waits for, to the last.
 MOMENTS = ("json", "inspect", "typer.models", "typer.main", "typer", "livebuilder.errors")
 
 
-def start(words: list[str], **how: object) -> subprocess.Popen[str]:
+def start(words: list[str | Path], prepare: Callable[[], object] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*words, "doctor"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}, **how,
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}, preexec_fn=prepare,
     )  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def test_an_interrupt_while_it_loads(how: str, moment: str) -> None:
 
 def test_a_job_in_the_background_does_not_hear_the_terminal() -> None:
     """A shell has the jobs it starts with `&` ignore SIGINT, and so they must stay."""
-    with start(STARTS["command"], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as child:
+    with start(STARTS["command"], prepare=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as child:
         assert interrupt_at(child, "typer.models") == ""
         assert child.stdout and "isolinux" in child.stdout.read().lower()
     assert child.returncode in (0, 1), "what doctor found"

@@ -22,7 +22,18 @@ def status(folder: Path, text: str, *options: str, ci: str) -> int:
     (folder / "conftest.py").write_text("from tests.support.strict import pytest_sessionfinish\n")
     (folder / "test_it.py").write_text(text)
     (folder / "test_fine.py").write_text("def test_fine(): pass\n")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, *options, folder]
+    words: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        folder,
+        *options,
+        folder,
+    ]
     return run(words, check=False, env={"CI": ci, "PYTHONPATH": os.fspath(REPOSITORY)}).returncode
 
 

@@ -1,5 +1,5 @@
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,7 @@ def test_reading_behind_the_end_is_an_error(disc: Disc) -> None:
 
 
 # What is done to a sound disc, as (byte, new bytes) by a function of it, and what is then said of it.
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[SmallIso], tuple[int, bytes]], str]] = {
     "one byte order": (lambda iso: (PRIMARY + 80, b"\x77\x77"), "a number is 3"),
     "cut short": (lambda iso: (PRIMARY + 80, both(600)), "the file is cut short"),
     "time": (lambda iso: (PRIMARY + 813, b"20231399"), "creation: its time is no time"),

@@ -54,7 +54,7 @@ def run(
 ) -> tuple[Closure, list[tuple[str, ...]]]:
     """Call as the archive does: read what is wanted until nothing is; also what was read in each round."""
     read: dict[str, PackageFiles] = {}
-    rounds = []
+    rounds: list[tuple[str, ...]] = []
     for _ in range(len(index) + 2):
         closure = plan_closure(
             asked, index=index, read=read, keep=lambda one: one.paths, library_folders=FOLDERS
