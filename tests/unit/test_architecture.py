@@ -27,10 +27,10 @@ SOLE_IMPORTERS = {
     "subprocess": {"process"},
     "pycdlib": {"iso.writer"},
     "ctypes": {"usb.fdisk", "doctor"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli.common", "cli.usb", "cli.vm"},
     "pydantic": {"profile"},
     "qemu": {"vm.session"},
-    "pyudev": set(),
+    "pyudev": {"usb.devices"},
 }
 
 
