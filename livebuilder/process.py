@@ -75,8 +75,9 @@ def run(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     timeout_seconds: float | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Completed:
-    """Run a program to its end and return what it printed.
+    """Run a program to its end and return what it printed; it has our descriptors `pass_fds` under the same numbers.
 
     Raises `CommandError` when `check` is set and it fails, `LivebuilderError` when it is not installed or
     takes longer than `timeout_seconds`.
@@ -94,6 +95,7 @@ def run(
             cwd=cwd,
             env=environment(env),
             timeout=timeout_seconds,
+            pass_fds=pass_fds,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

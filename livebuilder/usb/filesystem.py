@@ -73,16 +73,26 @@ _EXT3 = ("has_journal", *_EXT2)
 _EXT4 = (*_EXT3, "extent", "flex_bg", "huge_file", "uninit_bg", "dir_nlink", "extra_isize")
 _EXT_FEATURES = {"ext2": _EXT2, "ext3": _EXT3, "ext4": _EXT4}
 _MANY_SMALL_FILES = 512 * MIB  # below this, one inode for every 4 KiB: settings are small files
+_LAZY_ABOVE = 4 * GIB
 _MIXED_BELOW = 1 * GIB  # a small btrfs runs out of metadata space unless both kinds share their block groups
 
 
 def make_commands(
-    kind: FileSystem, image: Path, *, size_bytes: int, label: str, uuid: str, tree: Path, as_root: bool
+    kind: FileSystem,
+    image: Path,
+    *,
+    size_bytes: int,
+    label: str,
+    uuid: str,
+    tree: Path,
+    as_root: bool,
+    for_used_disk: bool = False,
 ) -> tuple[Command, ...]:
     """What makes `kind` in the file `image`, which is `size_bytes` long and all zeros, nothing being mounted.
 
     `tree` holds the folders and the link for those tools that copy a folder. Whoever runs the commands, all files
-    belong to 0:0: `as_root` says whether the caller is root already.
+    belong to 0:0: `as_root` says whether the caller is root already. With `for_used_disk` the zeros that matter are
+    written and not left out as holes, so that what is no hole in `image` makes the file system on any disk.
     """
     if kind.name == "f2fs":
         return (
@@ -96,7 +106,10 @@ def make_commands(
         argv = ("mkfs.btrfs", "--quiet", *mixed, "--label", label, "--uuid", uuid, "--rootdir", str(tree), str(image))
         return (Command((*become_root, *argv)),)
     inode_every = 4 * KIB if size_bytes < _MANY_SMALL_FILES else 16 * KIB
-    options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0"
+    # A table of inodes takes a sixty-fourth of the disk. Where uninit_bg marks those without an inode, Linux makes the
+    # zeros itself while the stick is in use, and e2fsck does without; elsewhere they have to be written.
+    lazy = int(for_used_disk and kind.name == "ext4" and size_bytes > _LAZY_ABOVE)
+    options = f"lazy_itable_init={lazy},lazy_journal_init=0,nodiscard,root_owner=0:0"
     argv = (
         "mke2fs", "-q", "-F",
         "-t", kind.name,
@@ -108,12 +121,21 @@ def make_commands(
         "-U", uuid,
         str(image), f"{size_bytes // KIB}k",
     )  # fmt: skip
+    env = {"MKE2FS_CONFIG": "/dev/null"}  # the host's mke2fs.conf has no say
+    if for_used_disk:
+        env["UNIX_IO_NOZEROOUT"] = "1"  # libext2fs then writes zeros, where it would ask the kernel for a hole
     # debugfs and not `mke2fs -d`, which copies the caller's uid and, on an SELinux host, its security labels.
     script = [*(f"mkdir {folder}" for folder in FOLDERS), "symlink {} {}".format(*READY_LINK), "quit"]
     return (
-        Command(argv, env={"MKE2FS_CONFIG": "/dev/null"}),  # the host's mke2fs.conf has no say
+        Command(argv, env=env),
         Command(("debugfs", "-w", "-f", "-", str(image)), input_bytes="\n".join(script).encode() + b"\n"),
     )
+
+
+def scratch_bytes(kind: FileSystem, size_bytes: int) -> int:
+    """What a file system of `size_bytes` made with `for_used_disk` takes at most in its sparse file."""
+    share = 32 if kind.name in _EXT_FEATURES else 256  # ext: the tables of inodes and the journal
+    return 64 * MIB + size_bytes // share
 
 
 def check_command(kind: FileSystem, image: Path) -> Command:

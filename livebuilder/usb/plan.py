@@ -99,10 +99,10 @@ def plan_stick(
     tail = _GPT_BACKUP_BYTES if table == "gpt" else 0
     space = max(0, _round_down(size_bytes - tail) - ALIGNMENT_BYTES)
     length = space if partition_bytes is None else _round_down(partition_bytes)
-    too_long = [f"it has room for {render_size(space)}, not for {render_size(length)}"] if length > space else []
+    too_long = [f"its partition can have {render_size(space)}, not {render_size(length)}"] if length > space else []
     kind = _checked_kind(
-        "this stick cannot be made", size_bytes=size_bytes, partition_bytes=length, fs=fs, label=label, table=table,
-        problems=too_long,
+        "this stick cannot be made", size_bytes=size_bytes, partition_bytes=length, overhead_bytes=2 * ALIGNMENT_BYTES,
+        fs=fs, label=label, table=table, problems=too_long,
     )  # fmt: skip
     gpt = table == "gpt"
     return StickPlan(
@@ -137,7 +137,7 @@ def plan_storage_behind(
     length = max(0, _round_down(size_bytes) - start)
     kind = _checked_kind(
         f"there can be no storage behind the {render_size(used_bytes)} of the live image",
-        size_bytes=size_bytes, partition_bytes=length, fs=fs, label=label, table="dos",
+        size_bytes=size_bytes, partition_bytes=length, overhead_bytes=start, fs=fs, label=label, table="dos",
     )  # fmt: skip
     return StickPlan(
         size_bytes=size_bytes,
@@ -156,22 +156,16 @@ def plan_storage_behind(
 
 
 def _checked_kind(
-    failure: str,
-    *,
-    size_bytes: int,
-    partition_bytes: int,
-    fs: str,
-    label: str,
-    table: str,
+    failure: str, *, size_bytes: int, partition_bytes: int, overhead_bytes: int, fs: str, label: str, table: str,
     problems: Sequence[str] = (),
-) -> FileSystem:
+) -> FileSystem:  # fmt: skip
     """The file system; raises `LivebuilderError` that begins with `failure` and names all problems."""
     kind = FILE_SYSTEMS.get(fs)
     found = [
         *problems,
         *_file_system_problems(fs),
         *_table_problems(table, size_bytes),
-        *_size_problems(size_bytes, partition_bytes, kind),
+        *_size_problems(size_bytes, partition_bytes, kind, overhead_bytes=overhead_bytes),
         *_label_problems(label, kind, table),
     ]
     if found:
@@ -243,13 +237,13 @@ def _table_problems(table: str, size_bytes: int) -> list[str]:
     return []
 
 
-def _size_problems(size_bytes: int, partition_bytes: int, kind: FileSystem | None) -> list[str]:
+def _size_problems(size_bytes: int, partition_bytes: int, kind: FileSystem | None, *, overhead_bytes: int) -> list[str]:
     if size_bytes % SECTOR_BYTES:
         return [f"{size_bytes} bytes are not a whole number of {SECTOR_BYTES}-byte sectors"]
     if kind is None:
         return []
     if partition_bytes < kind.smallest_bytes:
-        needed = align_up(size_bytes - partition_bytes + kind.smallest_bytes, ALIGNMENT_BYTES)
+        needed = align_up(overhead_bytes + kind.smallest_bytes, ALIGNMENT_BYTES)
         return [
             f"{kind.name} needs {render_size(kind.smallest_bytes)} and {render_size(size_bytes)} leave it"
             f" {render_size(partition_bytes)}; take {needed // MIB}M or more"

@@ -14,7 +14,8 @@ from livebuilder.console import step
 from livebuilder.errors import CommandError, LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.sizes import MIB, render_size
-from livebuilder.usb.fdisk import NewPartition, Partition, open_disk
+from livebuilder.usb.bootcode import has_boot_code, write_boot_code
+from livebuilder.usb.fdisk import Partition, open_disk
 from livebuilder.usb.filesystem import (
     FOLDERS,
     READY_LINK,
@@ -33,17 +34,20 @@ _PIECE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class StickReport:
-    """A stick image as it was read back after it was made. `used_bytes` is what it takes on the host's disk."""
+    """A stick as it was read back after it was made.
+
+    `used_bytes` is what an image file takes on the host's disk, and None for a stick itself.
+    """
 
     path: Path
     size_bytes: int
-    used_bytes: int
+    used_bytes: int | None
     table: str
     disk_id: str
     partition: Partition
     superblock: Superblock
 
-    def facts(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """The report as plain data: what `plan_to_json()` gives, as found, with `path` and `used_bytes` added."""
         partition = self.partition
         return {
@@ -67,21 +71,28 @@ class StickReport:
             },
         }
 
+    def render(self) -> str:
+        """The report for a reader, one fact to a line."""
+        partition, superblock = self.partition, self.superblock
+        named = f", named {partition.name}" if partition.name else ""
+        used = "" if self.used_bytes is None else f", of which {render_size(self.used_bytes)} are taken on this disk"
+        return "\n".join(
+            (
+                f"stick        {self.path}: {render_size(self.size_bytes)}{used}",
+                f"table        {self.table}, id {self.disk_id}",
+                f"partition    sector {partition.start_sector}, {render_size(partition.sectors * SECTOR_BYTES)},"
+                f" type {partition.type} ({partition.type_name}){named}",
+                f"file system  {superblock.type}, labelled {superblock.label}, UUID {superblock.uuid}",
+            )
+        )
+
+    # `usb image` calls them by these names.
+    facts = to_json
+
 
 def render_stick(report: StickReport) -> str:
-    """The report for a reader, one fact to a line."""
-    partition, superblock = report.partition, report.superblock
-    named = f", named {partition.name}" if partition.name else ""
-    size, used = render_size(report.size_bytes), render_size(report.used_bytes)
-    return "\n".join(
-        (
-            f"stick        {report.path}: {size}, of which {used} are taken on this disk",
-            f"table        {report.table}, id {report.disk_id}",
-            f"partition    sector {partition.start_sector}, {render_size(partition.sectors * SECTOR_BYTES)},"
-            f" type {partition.type} ({partition.type_name}){named}",
-            f"file system  {superblock.type}, labelled {superblock.label}, UUID {superblock.uuid}",
-        )
-    )
+    """The report for a reader."""
+    return report.render()
 
 
 def make_stick_image(path: Path, plan: StickPlan, *, force: bool = False) -> StickReport:
@@ -92,12 +103,12 @@ def make_stick_image(path: Path, plan: StickPlan, *, force: bool = False) -> Sti
     """
     target = Path(os.path.realpath(path))
     _check_target(target, shown=path, force=force)
-    _check_tools(plan.file_system)
+    check_tools(plan.file_system)
     title = f"Making the stick image {path}: {render_size(plan.size_bytes)}, {plan.file_system.name} {plan.label}"
     try:
         with step(title), tempfile.TemporaryDirectory(dir=target.parent, prefix=".livebuilder-") as scratch:
             image = _build(Path(scratch), plan)
-            report = _read_back(image, plan, shown=path)
+            report = read_stick(image, plan, shown=path)
             _put_in_place(image, target, force=force)
     except OSError as error:
         hint = f"free some space in {target.parent}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
@@ -113,9 +124,8 @@ def _check_target(target: Path, *, shown: Path, force: bool) -> None:
     in_dev = target.is_relative_to("/dev") and not target.is_relative_to("/dev/shm")
     if in_dev or (exists and stat.S_ISBLK(target.stat().st_mode)):
         raise LivebuilderError(
-            f"{shown} is {'a device' if exists else 'a place for devices'}: only image files are made here,"
-            " writing to real sticks is not there yet",
-            hint="make an image file and write it to the stick with dd",
+            f"{shown} is {'a device' if exists else 'a place for devices'}: only image files are made here",
+            hint="livebuilder usb prepare DEVICE   # is for real sticks; livebuilder usb list shows them",
         )
     if not exists:
         return
@@ -128,7 +138,8 @@ def _check_target(target: Path, *, shown: Path, force: bool) -> None:
         )
 
 
-def _check_tools(kind: FileSystem) -> None:
+def check_tools(kind: FileSystem) -> None:
+    """Raises `LivebuilderError` that names all programs that are missing to make `kind`."""
     missing = [tool for tool in kind.tools if find_tool(tool) is None]
     if missing:
         raise LivebuilderError(
@@ -139,26 +150,37 @@ def _check_tools(kind: FileSystem) -> None:
 
 def _build(scratch: Path, plan: StickPlan) -> Path:
     """The whole image, in the folder `scratch`: table, and the file system copied to its place."""
-    image, volume = scratch / "image", scratch / "volume"
-    for file, size in ((image, plan.size_bytes), (volume, plan.partition_bytes)):
-        with file.open("xb") as stream:
-            stream.truncate(size)
-    _make_file_system(volume, plan, tree=_layout(scratch / "tree"))
-    with open_disk(image, writable=True) as disk:
-        disk.create_label(plan.table, disk_id=plan.disk_id)
-        disk.add(
-            NewPartition(
-                start_sector=plan.start_sector,
-                sectors=plan.sectors,
-                type=plan.partition_type,
-                name=plan.partition_name,
-                uuid=plan.partition_uuid,
-            )
-        )
-        disk.write()
+    image, volume = build_table(scratch, plan), build_volume(scratch, plan)
     copy_into(volume, image, offset=plan.partition_offset_bytes)
     _verify_copy(volume, image, offset=plan.partition_offset_bytes)
     return image
+
+
+def build_table(scratch: Path, plan: StickPlan) -> Path:
+    """A sparse file as long as the stick, in the folder `scratch`, with its partition table and boot code alone."""
+    image = _sparse_file(scratch / "image", plan.size_bytes)
+    with open_disk(image, writable=True) as disk:
+        disk.create_label(plan.table, disk_id=plan.disk_id)
+        disk.add(plan.new_partition)
+        disk.write()
+    write_boot_code(image)
+    return image
+
+
+def build_volume(scratch: Path, plan: StickPlan, *, for_used_disk: bool = False) -> Path:
+    """A sparse file as long as the partition, in the folder `scratch`, with the file system in it, checked.
+
+    With `for_used_disk` all that matters of it is data and not holes.
+    """
+    volume = _sparse_file(scratch / "volume", plan.partition_bytes)
+    _make_file_system(volume, plan, tree=_layout(scratch / "tree"), for_used_disk=for_used_disk)
+    return volume
+
+
+def _sparse_file(path: Path, size_bytes: int) -> Path:
+    with path.open("xb") as stream:
+        stream.truncate(size_bytes)
+    return path
 
 
 def _layout(tree: Path) -> Path:
@@ -171,11 +193,11 @@ def _layout(tree: Path) -> Path:
     return tree
 
 
-def _make_file_system(volume: Path, plan: StickPlan, *, tree: Path) -> None:
+def _make_file_system(volume: Path, plan: StickPlan, *, tree: Path, for_used_disk: bool) -> None:
     kind = plan.file_system
     commands = make_commands(
         kind, volume, size_bytes=plan.partition_bytes, label=plan.label, uuid=plan.file_system_uuid,
-        tree=tree, as_root=os.geteuid() == 0,
+        tree=tree, as_root=os.geteuid() == 0, for_used_disk=for_used_disk,
     )  # fmt: skip
     for command in commands:
         _run(command)
@@ -245,19 +267,23 @@ def _verify_copy(source: Path, target: Path, *, offset: int) -> None:
                     raise LivebuilderError(f"the image differs from what was written near byte {offset + position}")
 
 
-def _read_back(image: Path, plan: StickPlan, *, shown: Path) -> StickReport:
-    """What the finished image says of itself; raises `LivebuilderError` where that is not the plan."""
-    with open_disk(image) as disk:
+def read_stick(path: Path, plan: StickPlan, *, shown: Path) -> StickReport:
+    """What the finished stick or image says of itself; raises `LivebuilderError` where that is not the plan.
+
+    `path` is what is opened, `shown` its name for the user.
+    """
+    with open_disk(path) as disk:
         table, disk_id, partitions = disk.label, disk.disk_id, disk.partitions()
-    superblock = read_superblock(image, offset=plan.partition_offset_bytes)
-    if len(partitions) != 1 or superblock is None or table is None:
+        size_bytes = disk.sectors * disk.sector_bytes
+    superblock = read_superblock(path, offset=plan.partition_offset_bytes)
+    if len(partitions) != plan.number or superblock is None or table is None:
         raise LivebuilderError(f"{shown} was made, but no stick was found in it when it was read back")
-    (partition,) = partitions
-    facts = image.stat()
+    partition = partitions[-1]
     pairs = {
-        "size": (facts.st_size, plan.size_bytes),
+        "size": (size_bytes, plan.size_bytes),
         "table": (table, plan.table),
         "disk id": (disk_id, plan.disk_id),
+        "partition number": (partition.number, plan.number),
         "start": (partition.start_sector, plan.start_sector),
         "length": (partition.sectors, plan.sectors),
         "partition type": (partition.type, plan.partition_type),
@@ -268,10 +294,15 @@ def _read_back(image: Path, plan: StickPlan, *, shown: Path) -> StickReport:
     }
     if plan.partition_uuid:  # libfdisk makes one up for the partitions of a DOS table
         pairs["partition UUID"] = (partition.uuid, plan.partition_uuid)
+    if plan.number == 1:  # else another's code starts from the partition before
+        with path.open("rb") as stream:
+            pairs["boot code"] = (has_boot_code(stream.read(SECTOR_BYTES)), True)
     wrong = [f"{what} is {found!r}, not {wanted!r}" for what, (found, wanted) in pairs.items() if found != wanted]
     if wrong:
         raise LivebuilderError(f"{shown} was read back and is not as planned: {'; '.join(wrong)}")
-    return StickReport(shown, facts.st_size, facts.st_blocks * 512, table, disk_id, partition, superblock)
+    facts = path.stat()
+    used_bytes = facts.st_blocks * 512 if stat.S_ISREG(facts.st_mode) else None
+    return StickReport(shown, size_bytes, used_bytes, table, disk_id, partition, superblock)
 
 
 def _put_in_place(image: Path, target: Path, *, force: bool) -> None:
