@@ -12,9 +12,10 @@ from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
 
-# What tells that waiting any longer is in vain.
-PANIC = r"Kernel panic - not syncing.*"
+# What tells that waiting any longer is in vain: the kernel's last words, and those of our own /init.
+GAVE_UP = r"(?:Kernel panic - not syncing|livebuilder: cannot go on): .*(?=\n)"
 _LAST_LINES = 15
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[@-~]|[^\[])|[\0-\x08\x0b-\x1f\x7f]")  # ECMA-48: CSI sequences, and the rest
 
 
 class GuestError(LivebuilderError):
@@ -24,6 +25,10 @@ class GuestError(LivebuilderError):
         super().__init__(f"{what}; {shown}", hint=f"less {log}   # all the guest said")
         self.what = what
         self.log = log
+
+
+class GuestTimeout(GuestError):
+    """Time was up: the guest goes on, and may do it yet."""
 
 
 class SerialLine:
@@ -40,26 +45,31 @@ class SerialLine:
         self._place = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def wait_for(self, pattern: str, *, timeout_seconds: float, unless: str | None = PANIC) -> re.Match[str]:
+    def wait_for(
+        self, pattern: str, *, timeout_seconds: float, unless: str | None = GAVE_UP, meaning: str | None = None
+    ) -> re.Match[str]:
         """The next match of `pattern` (a regular expression, `^` and `$` at line ends) in what the guest says.
 
-        Raises `GuestError` with the last lines when `timeout_seconds` pass, when the line is closed, or as soon
-        as the guest says something that matches `unless`.
+        `meaning` is what errors call it, instead of the pattern.
+        Raises `GuestTimeout` with the last lines when `timeout_seconds` pass, `GuestError` when the line is closed
+        or when the guest says something that matches `unless` first.
         """
         deadline = time.monotonic() + timeout_seconds
+        meaning = meaning or repr(pattern)
         while True:
             match = re.compile(pattern, re.MULTILINE).search(self.text, self._place)
+            failure = re.compile(unless, re.MULTILINE).search(self.text, self._place) if unless else None
+            if failure and (match is None or failure.start() < match.start()):
+                raise self.failure(f"the guest said {failure[0]!r} while we waited for {meaning}")
             if match is not None:
                 self._place = match.end()
                 return match
-            failure = unless and re.compile(unless, re.MULTILINE).search(self.text, self._place)
-            if failure:
-                raise self.failure(f"the guest said {failure[0]!r} while we waited for {pattern!r}")
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self.failure(f"the guest did not say {pattern!r} within {timeout_seconds:g} seconds")
+                what = f"the guest did not say {meaning} within {timeout_seconds:g} seconds"
+                raise self.failure(what, kind=GuestTimeout)
             if not self.read(left):
-                raise self.failure(f"{self.describe_end()} while we waited for {pattern!r}")
+                raise self.failure(f"{self.describe_end()} while we waited for {meaning}")
 
     def forget(self) -> None:
         """Let the next wait begin with what the guest says from now on."""
@@ -94,14 +104,14 @@ class SerialLine:
         return bool(data)
 
     def last_lines(self, count: int = _LAST_LINES) -> tuple[str, ...]:
-        """The last lines the guest said, empty ones left out."""
-        return tuple(line for line in self.text.splitlines() if line.strip())[-count:]
+        """The last lines the guest said, empty ones and what moves or colours a terminal's cursor left out."""
+        return tuple(line for line in _ESCAPES.sub("", self.text).splitlines() if line.strip())[-count:]
 
     def describe_end(self) -> str:
         """Why the line is closed, for a message."""
         return "the line was closed"
 
-    def failure(self, what: str) -> GuestError:
+    def failure(self, what: str, *, kind: type[GuestError] = GuestError) -> GuestError:
         """The error that says `what` went wrong and shows the last lines."""
         lines = self.last_lines() or ("(it said nothing)",)
-        return GuestError(what, "\n".join(["its last lines:", *(f"    {line}" for line in lines)]), log=self.log)
+        return kind(what, "\n".join(["its last lines:", *(f"    {line}" for line in lines)]), log=self.log)

@@ -33,11 +33,12 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.process import Child, end, find_tool, require_tool, spawn, wait
 from livebuilder.vm.machine import Control, Guest, Stick, qemu_argv, stick_device, verify_guest
 from livebuilder.vm.screen import TEXT_ADDRESS, TEXT_BYTES, png_from_ppm, text_from_vga
-from livebuilder.vm.serial import GuestError, SerialLine
+from livebuilder.vm.serial import GuestError, GuestTimeout, SerialLine
 
 START_SECONDS = 60.0
 _QMP_SECONDS = 60.0
 _REAP_SECONDS = 10.0
+_KEYS = {" ": "spc", "=": "equal", ",": "comma", ".": "dot", "-": "minus", "_": "shift-minus"}
 _SOCKET_PATH_BYTES = 107  # sun_path less its NUL, unix(7)
 
 # The library would otherwise tell the terminal about connections that end because QEMU does.
@@ -92,6 +93,10 @@ class Session(SerialLine):
         """
         for key in keys:
             self.command("send-key", keys=[{"type": "qcode", "data": code} for code in key.split("-")])
+
+    def type_on_keyboard(self, text: str) -> None:
+        """Type words and Enter on the guest's keyboard, as on one with American keys: letters, digits, ` =,.-_`."""
+        self.press(*(_key(character) for character in text), "ret")
 
     def plug(self, stick: Stick) -> str:
         """Plug a stick in and return the name it can be unplugged by.
@@ -151,7 +156,7 @@ class Session(SerialLine):
         return text
 
     def wait_for_screen(self, pattern: str, *, timeout_seconds: float) -> re.Match[str]:
-        """The first match of `pattern` in `screen_text`; raises `GuestError` with the screen when time is up."""
+        """The first match of `pattern` in `screen_text`; raises `GuestTimeout` with the screen when time is up."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             text = self.screen_text()
@@ -159,7 +164,7 @@ class Session(SerialLine):
             if match is not None:
                 return match
             if time.monotonic() > deadline:
-                raise GuestError(
+                raise GuestTimeout(
                     f"the screen did not show {pattern!r} within {timeout_seconds:g} seconds",
                     f"it shows:\n{text}",
                     log=self.log,
@@ -169,12 +174,13 @@ class Session(SerialLine):
     def wait_for_end(self, *, timeout_seconds: float) -> int:
         """QEMU's own exit status, after the guest powered the machine off (or rebooted: that ends QEMU too).
 
-        Only then may the sticks' files be touched. Raises `GuestError` when `timeout_seconds` pass.
+        Only then may the sticks' files be touched. Raises `GuestTimeout` when `timeout_seconds` pass.
         """
         deadline = time.monotonic() + timeout_seconds
         while self.read(max(0.0, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
-                raise self.failure(f"the guest did not power off within {timeout_seconds:g} seconds")
+                what = f"the guest did not power off within {timeout_seconds:g} seconds"
+                raise self.failure(what, kind=GuestTimeout)
         status = wait(self._child, timeout_seconds=_REAP_SECONDS)
         if status is None:
             raise self.failure("the serial line is closed but QEMU goes on")
@@ -223,6 +229,11 @@ def run_guest(guest: Guest, *, log: Path, accelerator: str) -> Iterator[Session]
             ) from error
         qmp.settimeout(_QMP_SECONDS)
         yield Session(child, serial=serial, qmp=qmp, folder=folder, log=log)
+
+
+def _key(character: str) -> str:
+    """The key, as `Session.press` takes it."""
+    return f"shift-{character.lower()}" if character.isupper() else _KEYS.get(character, character)
 
 
 def _short_folder() -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from livebuilder.vm.serial import GuestError, SerialLine
+from livebuilder.vm.serial import GuestTimeout, SerialLine
 
 CONSOLE_QUESTION = "Please press Enter to activate this console"
-# At the end of all that was said; busybox' ash then asks the terminal where its cursor is.
-_PROMPT = r"[#$] (?:\x1b\[6n)?\Z"
+# The others stand at the end of all that was said; busybox' ash asks the terminal where its cursor is after a prompt.
+_INVITATION = (
+    rf"(?P<question>{CONSOLE_QUESTION})|(?P<login>\blogin: \Z)|(?P<password>[Pp]assword: \Z)"
+    r"|(?P<prompt>[#$] (?:\x1b\[6n)?\Z)"
+)
+INVITATION_SECONDS = 60.0  # after which a shell may be there that says nothing by itself
 PROMPT_SECONDS = 5.0
 
 
@@ -37,7 +40,7 @@ class GuestShell:
         self._count = 0
 
     def run(self, command: str, *, timeout_seconds: float = 20, attempts: int = 3) -> Answer:
-        """Run one line of sh; raises `GuestError` when no attempt is answered within `timeout_seconds`."""
+        """Run one line of sh; raises `GuestTimeout` when no attempt is answered within `timeout_seconds`."""
         while True:
             self._count += 1
             attempts -= 1
@@ -46,11 +49,16 @@ class GuestShell:
             answer = rf"LB{self._count}=\n((?:.*\n)*?.*?)LB{self._count}:(\d+)\n"
             try:
                 match = self._line.wait_for(answer, timeout_seconds=timeout_seconds)
-            except GuestError as error:
+            except GuestTimeout as error:
                 if attempts <= 0:
-                    raise self._line.failure(f"the guest's shell did not answer {command!r}") from error
+                    what = f"the guest's shell did not answer {command!r}"
+                    raise self._line.failure(what, kind=GuestTimeout) from error
             else:
                 return Answer(int(match[2]), match[1])
+
+    def read_file(self, path: str) -> Answer:
+        """The lines of the guest's text file `path`, by what a shell can do itself: not every root has a `cat`."""
+        return self.run(f"""while IFS= read -r line || [ -n "$line" ]; do printf '%s\\n' "$line"; done <{path}""")
 
     def read_json(self, path: str, *, attempts: int = 5) -> dict[str, Any]:
         """The JSON object in the guest's file `path`, read again while a message of the kernel is in the middle of it.
@@ -59,33 +67,41 @@ class GuestShell:
         """
         answer = Answer(0, "")
         for _ in range(attempts):
-            answer = self.run(f"cat {path}")
+            answer = self.read_file(path)
             try:
                 data = json.loads(answer.output)
             except ValueError:
                 continue
             if isinstance(data, dict):
                 return data
-        raise self._line.failure(f"{path} could not be read, `cat` ended with {answer.status}")
+        raise self._line.failure(f"{path} could not be read (status {answer.status})")
 
 
 def activate_console(line: SerialLine, *, timeout_seconds: float) -> GuestShell:
-    """Press Enter as the console asks, and give the shell once it answers.
+    """Do what the console asks for (Enter, a user's name), and give its shell once that answers.
 
-    Raises `GuestError` when that takes longer than `timeout_seconds`.
+    Raises `GuestError` when it asks for a password, `GuestTimeout` when no shell answers within `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
-    line.wait_for(CONSOLE_QUESTION, timeout_seconds=timeout_seconds)
+    patience = INVITATION_SECONDS
     shell = GuestShell(line)
-    while True:
-        line.type_line()
-        with suppress(GuestError):  # a login throws away what is typed before its shell asks for it
-            line.wait_for(_PROMPT, timeout_seconds=PROMPT_SECONDS)
+    while (left := deadline - time.monotonic()) > 0:
         try:
+            limit = min(patience, left)
+            invitation = line.wait_for(_INVITATION, timeout_seconds=limit, meaning="a shell").lastgroup
+        except GuestTimeout:
+            invitation = None
+        patience = PROMPT_SECONDS
+        if invitation == "password":
+            raise line.failure("the console asks for a password, so that nobody gets a shell there")
+        if invitation != "prompt":
+            line.type_line("root" if invitation == "login" else "")
+        if invitation in ("question", "login"):
+            continue
+        try:  # more than once: a login throws away what is typed before its shell asks for it
             # The kernel's messages go on into the log, but no longer into what we read.
             shell.run("dmesg -n 1", timeout_seconds=PROMPT_SECONDS, attempts=1)
-        except GuestError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            return shell
+        except GuestTimeout:
+            continue
+        return shell
+    raise line.failure(f"no shell answers on the serial line within {timeout_seconds:g} seconds", kind=GuestTimeout)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from livebuilder.process import run
+from livebuilder.vm.scenario import HOSTNAME_CONFIG, TOKEN_PATH
 from tests.support.builds import BuiltImage, run_command
 from tests.support.documents import assert_documented
 
@@ -32,7 +33,9 @@ def test_the_proof(default_image: BuiltImage, tmp_path: Path) -> None:
     for boot in proof["boots"]:
         assert Path(boot["log"]).is_relative_to(logs)
         assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in boot["screenshots"])
-    assert proof["token"] in content_of(stick, "/upper/etc/config/livebuilder-proof")
+    assert [boot["hostname"] for boot in proof["boots"]] == ["router", proof["hostname"], "router"]
+    assert proof["token"] in content_of(stick, f"/upper{TOKEN_PATH}")
+    assert proof["hostname"] in content_of(stick, f"/upper{HOSTNAME_CONFIG}")
 
 
 def content_of(stick: Path, path: str) -> str:

@@ -21,7 +21,6 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.process import run, spawn, wait
 from livebuilder.vm.accelerator import KVM, TCG, find_accelerator, works
 from livebuilder.vm.machine import MACHINES, Guest, ImageBoot, Machine, Media, Stick, machine_named
-from livebuilder.vm.scenario import proof_to_json, two_boot_proof
 from livebuilder.vm.serial import GuestError, SerialLine
 from livebuilder.vm.session import Session, run_guest
 from tests.support.guests import talker
@@ -108,6 +107,13 @@ def test_keyboard_and_screen(image: Path, tmp_path: Path) -> None:
         session.command("screendump", filename=str(tmp_path / "libpng.png"), format="png")
     assert png_pixels(ours.read_bytes()) == png_pixels((tmp_path / "libpng.png").read_bytes())
     assert len(set(png_pixels(ours.read_bytes())[2])) > 1, "the picture is of one colour"
+
+
+def test_words_are_typed_on_the_keyboard(image: Path) -> None:
+    with running(image) as session:
+        session.type_on_keyboard("console=ttyS0,115200n8 a.b-c_d")
+        typed = "".join(rf"pressed {character}\n" for character in "console=ttyS0,115200n8 a.b-c_d")
+        session.wait_for(f"{typed}pressed ", timeout_seconds=SECONDS)
 
 
 def test_a_time_out_shows_the_last_lines_and_leaves_the_log(image: Path) -> None:
@@ -337,23 +343,3 @@ def test_by_hand_the_terminal_is_the_serial_console(image: Path, stick: Path) ->
     line.wait_for("QEMU: Terminated", timeout_seconds=SECONDS)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(terminal)
-
-
-# -- the proof of something that is no image of ours ------------------------------------------------------
-
-
-def test_a_proof_that_fails_keeps_its_facts(image: Path, stick: Path, tmp_path: Path) -> None:
-    proof = two_boot_proof(
-        image, stick=stick, logs=tmp_path / "logs", machine=PC, accelerator=TCG, media=Media.IDE_DISK, boot_seconds=1
-    )
-    data = proof_to_json(proof)
-    assert not data["success"]
-    assert data["reasons"] == [
-        r"the first boot: the guest did not say 'livebuilder: (root=\\S+ storage=.*)\\n' within 1 seconds",
-        "the second boot was not made",
-        "the control boot was not made",
-    ]
-    (boot,) = data["boots"]
-    assert boot["last_lines"] == ["READY"]
-    assert Path(boot["log"]).read_text() == "READY\n"
-    assert boot["qemu_status"] is boot["record"] is boot["token_found"] is None

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from livebuilder.vm.machine import Media
-from livebuilder.vm.scenario import BootFacts, Proof, Setting, new_setting, proof_to_json, reasons_against
+from livebuilder.vm.scenario import (
+    HOSTNAME_CONFIG,
+    TOKEN_PATH,
+    BootFacts,
+    Proof,
+    Setting,
+    new_setting,
+    proof_to_json,
+    reasons_against,
+)
 
 SETTING = Setting("5f0c1d", "proof-5f0c1d")
 PLAN = ["first", "second", "control"]
@@ -29,19 +38,24 @@ FIRST = BootFacts(
     record=record("persistent", device="/dev/sda1"),
     hostname="livebuilder",
     token_found=False,
+    changed=(TOKEN_PATH, HOSTNAME_CONFIG),
+    power_off="poweroff",
     qemu_status=0,
     screenshots=(Path("logs/first-menu.png"),),
 )
-SECOND = replace(FIRST, name="second", hostname="proof-5f0c1d", token_found=True, screenshots=())
+SECOND = replace(FIRST, name="second", hostname="proof-5f0c1d", token_found=True, changed=(), screenshots=())
 CONTROL = replace(
     FIRST,
     name="control",
     stick=False,
     summary='root=ext2 storage=volatile reason="no stick labelled rootfs_data" seconds=19.0',
     record=record("volatile", "no stick labelled rootfs_data"),
+    changed=(),
     screenshots=(),
 )
 GOOD = (FIRST, SECOND, CONTROL)
+# Of a root that has no /etc/config/system.
+NAMELESS = (replace(FIRST, changed=(TOKEN_PATH,)), replace(SECOND, hostname="(none)"), CONTROL)
 
 
 def test_three_good_boots_leave_nothing_to_say_against_them() -> None:
@@ -77,6 +91,16 @@ AGAINST: list[tuple[int, dict[str, Any], str]] = [
 def test_whatever_is_wrong_is_said_in_words(place: int, changes: dict[str, Any], reason: str) -> None:
     boots = [replace(boot, **changes) if number == place else boot for number, boot in enumerate(GOOD)]
     assert reasons_against(boots, setting=SETTING, expected=PLAN) == (reason,)
+
+
+def test_where_the_host_has_no_name_to_set_the_file_alone_is_the_proof() -> None:
+    assert reasons_against(NAMELESS, setting=SETTING, expected=PLAN) == ()
+    without = (NAMELESS[0], replace(NAMELESS[1], token_found=False), NAMELESS[2])
+    assert reasons_against(without, setting=SETTING, expected=PLAN) == (
+        "the second boot: the file written in the first boot is not there",
+    )  # fmt: skip
+    assert proof(NAMELESS).hostname is None and proof_to_json(proof(NAMELESS))["hostname"] is None
+    assert "  now set: /etc/livebuilder/proof" in proof(NAMELESS).story
 
 
 def test_a_boot_that_failed_says_why_and_which_boots_were_not_made() -> None:
@@ -120,6 +144,7 @@ def test_the_json_form_has_every_fact() -> None:
     assert data["boots"][0] == {
         "name": "first", "stick": True, "seconds_to_summary": 9.1, "seconds_to_prompt": 10.4, "seconds": 14.2,
         "summary": FIRST.summary, "record": FIRST.record, "hostname": "livebuilder", "token_found": False,
+        "changed": ["/etc/livebuilder/proof", "/etc/config/system"], "power_off": "poweroff",
         "qemu_status": 0, "log": "logs/first.log", "screenshots": ["logs/first-menu.png"],
         "problems": [], "last_lines": [],
     }  # fmt: skip
@@ -133,23 +158,23 @@ def test_the_story_of_a_proof() -> None:
         "  9.1 s  root=ext2 storage=persistent device=/dev/sda1 label=rootfs_data seconds=4.2",
         "  10.4 s  the console answers",
         "  storage is persistent on /dev/sda1",
-        "  the host's name is livebuilder; /etc/config/livebuilder-proof is not there",
-        "  now set: hostname proof-5f0c1d in /etc/config/system; /etc/config/livebuilder-proof",
-        "  14.2 s  powered off (QEMU ended with 0)",
+        "  the host's name is livebuilder; /etc/livebuilder/proof is not there",
+        "  now set: /etc/livebuilder/proof; hostname proof-5f0c1d in /etc/config/system",
+        "  14.2 s  powered off with poweroff (QEMU ended with 0)",
         "  log: logs/first.log",
         "second boot, with the stick",
         "  9.1 s  root=ext2 storage=persistent device=/dev/sda1 label=rootfs_data seconds=4.2",
         "  10.4 s  the console answers",
         "  storage is persistent on /dev/sda1",
-        "  the host's name is proof-5f0c1d; /etc/config/livebuilder-proof is there",
-        "  14.2 s  powered off (QEMU ended with 0)",
+        "  the host's name is proof-5f0c1d; /etc/livebuilder/proof is there",
+        "  14.2 s  powered off with poweroff (QEMU ended with 0)",
         "  log: logs/first.log",
         "control boot, without the stick",
         '  9.1 s  root=ext2 storage=volatile reason="no stick labelled rootfs_data" seconds=19.0',
         "  10.4 s  the console answers",
         "  storage is volatile: no stick labelled rootfs_data",
-        "  the host's name is livebuilder; /etc/config/livebuilder-proof is not there",
-        "  14.2 s  powered off (QEMU ended with 0)",
+        "  the host's name is livebuilder; /etc/livebuilder/proof is not there",
+        "  14.2 s  powered off with poweroff (QEMU ended with 0)",
         "  log: logs/first.log",
         "PROVED: what was set in the first boot was there after power-off, and only with the stick.",
     )

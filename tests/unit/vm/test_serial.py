@@ -65,6 +65,12 @@ def test_the_error_shows_the_last_lines_and_names_the_log(line: SerialLine, gues
     assert failed.value.hint == "less logs/boot.log   # all the guest said"
 
 
+def test_what_moves_the_cursor_is_not_shown(line: SerialLine, guest: socket.socket) -> None:
+    guest.sendall(b"\x1b[80D\r\nmenu\x1b[80D\r\n/ # \x1b[6n\x1b[7m\x07\r\n\x1b[?25hend")
+    line.wait_for("end", timeout_seconds=5)
+    assert line.last_lines() == ("menu", "/ # ", "end")
+
+
 def test_a_guest_that_said_nothing(line: SerialLine) -> None:
     with pytest.raises(GuestError, match=r"last lines:\n    \(it said nothing\)"):
         line.wait_for("login:", timeout_seconds=0.01)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import livebuilder.vm.shell
-from livebuilder.vm.serial import GuestError, SerialLine
+from livebuilder.vm.serial import GuestError, GuestTimeout, SerialLine
 from livebuilder.vm.shell import Answer, GuestShell, activate_console
 
 StartShell = Callable[..., SerialLine]
@@ -84,13 +84,31 @@ def test_a_command_is_typed_again_when_the_mark_is_cut_in_two(start: StartShell,
     assert "LB[    9.1] usb 1-1: new device\n1:0\n" in line.text
 
 
+INTERRUPTED = """
+printf() {{
+	[ ! -e {said} ] || {{ command printf "$@"; return; }}
+	: > {said}
+	command printf '{{"ver[   9.1] usb 1-1: new device\nsion": 1}}'
+}}
+"""
+
+
 def test_json_is_read_again_when_a_message_is_in_the_middle(start: StartShell, tmp_path: Path) -> None:
     record, said = tmp_path / "boot.json", tmp_path / "said"
     record.write_text('{"version": 1}')
-    noisy = f"""[ -e {said} ] || {{ : > {said}; printf '{{"ver[   9.1] usb 1-1: new device\\nsion": 1}}'; exit; }}"""
-    tool(tmp_path, "cat", f'{noisy}\nexec /bin/cat "$@"')
+    (tmp_path / "profile").write_text(INTERRUPTED.format(said=said))
     assert GuestShell(start(*SHELLS[1])).read_json(str(record)) == {"version": 1}
     assert said.exists()
+
+
+@pytest.mark.parametrize("program", SHELLS, ids=lambda program: program[0])
+def test_a_file_is_read_without_any_program(start: StartShell, tmp_path: Path, program: tuple[str, ...]) -> None:
+    file = tmp_path / "file"
+    file.write_text("  a\\nb *\n\nno end of line")
+    shell = GuestShell(start(*program))
+    assert shell.run("PATH=/nowhere").status == 0
+    assert shell.read_file(str(file)) == Answer(0, "  a\\nb *\n\nno end of line\n")
+    assert shell.read_file(str(tmp_path / "none")).status != 0
 
 
 @pytest.mark.parametrize("content", [None, "[1]", "{", "nothing"])
@@ -98,7 +116,7 @@ def test_what_is_no_json_object_is_refused(start: StartShell, tmp_path: Path, co
     record = tmp_path / "boot.json"
     if content is not None:
         record.write_text(content)
-    with pytest.raises(GuestError, match=rf"{record} could not be read, `cat` ended with {int(content is None)}"):
+    with pytest.raises(GuestError, match=rf"{record} could not be read \(status {2 * (content is None)}\)"):
         GuestShell(start(*SHELLS[1])).read_json(str(record), attempts=2)
 
 
@@ -127,6 +145,45 @@ def test_what_is_typed_too_early_is_typed_again(
     assert shell.run("echo here") == Answer(0, "here\n")
 
 
-def test_a_console_that_never_asks_is_given_up(start: StartShell) -> None:
-    with pytest.raises(GuestError, match="did not say 'Please press Enter to activate this console'"):
-        activate_console(start("cat"), timeout_seconds=0.2)
+def test_a_shell_that_asks_for_nothing_is_taken(start: StartShell) -> None:
+    assert activate_console(start(*SHELLS[1]), timeout_seconds=20).run("echo here") == Answer(0, "here\n")
+
+
+def test_a_shell_that_says_nothing_is_found(start: StartShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(livebuilder.vm.shell, "INVITATION_SECONDS", 0.2)
+    assert activate_console(start("dash", "-s"), timeout_seconds=20).run("echo here") == Answer(0, "here\n")
+
+
+LOGIN = """
+printf 'attic-pc login: '
+read -r name
+[ "$name" = root ] || exit
+{password}
+exec dash -i
+"""
+
+
+def test_a_login_is_told_who_we_are(start: StartShell, tmp_path: Path) -> None:
+    tool(tmp_path, "console", LOGIN.format(password=""))
+    assert activate_console(start("console"), timeout_seconds=20).run("echo here") == Answer(0, "here\n")
+
+
+def test_a_password_is_not_guessed(start: StartShell, tmp_path: Path) -> None:
+    tool(tmp_path, "console", LOGIN.format(password="printf 'Password: '; read -r password"))
+    with pytest.raises(GuestError, match="the console asks for a password, so that nobody gets a shell there"):
+        activate_console(start("console"), timeout_seconds=20)
+
+
+@pytest.mark.parametrize(
+    "last", ["Kernel panic - not syncing: no init", "livebuilder: cannot go on: the root has no x"]
+)
+def test_a_guest_that_gave_up_is_not_waited_for(start: StartShell, tmp_path: Path, last: str) -> None:
+    tool(tmp_path, "console", f"echo '{last}'; printf 'livebuilder# '; exec sleep 600")
+    with pytest.raises(GuestError, match=f"the guest said '{last}'"):
+        activate_console(start("console"), timeout_seconds=600)
+
+
+def test_where_no_shell_answers_it_is_given_up(start: StartShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(livebuilder.vm.shell, "PROMPT_SECONDS", 0.2)
+    with pytest.raises(GuestTimeout, match=r"no shell answers on the serial line within 0\.3 seconds"):
+        activate_console(start("cat"), timeout_seconds=0.3)
