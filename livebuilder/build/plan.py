@@ -11,21 +11,14 @@ from loguru import logger
 
 from livebuilder import __version__, cpio
 from livebuilder.build.inputs import BuildRequest, gather_inputs
-from livebuilder.build.report import (
-    package_to_json,
-)
+from livebuilder.build.report import package_to_json
 from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS, Compression
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.busybox import applets_of
 from livebuilder.image.ext2 import Ext2Plan, plan_ext2
-from livebuilder.image.initramfs import (
-    ImageFacts,
-    init_tree,
-    render_image_conf,
-    tools_tree,
-)
+from livebuilder.image.initramfs import ImageFacts, init_tree, render_image_conf, tools_tree
 from livebuilder.image.lint import lint_image, place_of, texts_of
 from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
 from livebuilder.image.router import router_tree, service_links

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -22,10 +21,8 @@ from livebuilder.build.report import (
     render_sha256sums,
 )
 from livebuilder.console import step
-from livebuilder.image.initramfs import (
-    Initramfs,
-    make_initramfs,
-)
+from livebuilder.errors import LivebuilderError
+from livebuilder.image.initramfs import Initramfs, make_initramfs
 from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
 from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
 from livebuilder.iso.writer import write_iso
@@ -146,12 +143,11 @@ def _known_build(plan: BuildPlan, manifest: Mapping[str, Any]) -> tuple[OutputFi
         names = [plan.iso_name, *(name for name in OUTPUT_NAMES if name != "sha256sums")]
         files = tuple(_output_file(plan.output / name) for name in sorted(names))
         same = (plan.output / "sha256sums").read_bytes() == render_sha256sums(files).encode()
-    except OSError:
+    except (OSError, LivebuilderError):
         return None
     return files if same else None
 
 
 def _output_file(path: Path) -> OutputFile:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return OutputFile(path.name, path.stat().st_size, digest)
+    content = Content.from_file(path)
+    return OutputFile(path.name, content.size, content.sha256)

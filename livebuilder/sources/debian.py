@@ -214,7 +214,7 @@ class DebianArchive:
     def _find_deb(self, package: DebianPackage) -> Path | None:
         """The package file in the cache, if it still is what was put there."""
         deb = self.cache.find("debs", package.sha256)
-        if deb is not None and _sha256(deb) != package.sha256:
+        if deb is not None and Content.from_file(deb).sha256 != package.sha256:
             logger.warning("{} in the cache is damaged and is fetched again", package)
             deb.unlink()
             return None
@@ -237,7 +237,7 @@ class DebianArchive:
         ):
             missing = {one.sha256: one for one in packages}
             for deb in self.apt.download({one.name: one.version for one in packages}, into=Path(workspace)):
-                sha256 = _sha256(deb)
+                sha256 = Content.from_file(deb).sha256
                 if missing.pop(sha256, None) is not None:
                     with self.cache.place("debs", sha256) as draft:
                         # a `file:` source gives a link to the mirror's own file
@@ -454,11 +454,6 @@ def _library_folders(architecture: str) -> tuple[str, ...]:
     """Where glibc's loader looks without a cache or a configuration, as Debian builds it, in its order."""
     triplet = _TRIPLETS[architecture]
     return (f"lib/{triplet}", f"usr/lib/{triplet}", "lib", "usr/lib")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @cached
