@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -418,31 +419,47 @@ def test_an_image_that_is_nearly_ours_is_not(changed: dict[str, Any]) -> None:
 
 # Generated tables
 
-_USES = st.one_of(
-    st.sampled_from([f"mounted at {point}" for point in sorted(SYSTEM_MOUNTS)]),
-    st.sampled_from(
-        ["mounted at /mnt", "mounted at /media/a b", "held by dm-0", "held by loop3", "swap", "swap in use"]
+_USES = (
+    *(f"mounted at {point}" for point in (*sorted(SYSTEM_MOUNTS), "/mnt", "/media/a b")),
+    *(
+        "held by dm-0",
+        "held by loop3",
+        "swap",
+        "swap in use",
+        "LVM member",
+        "RAID member",
+        "dm-crypt",
+        "ZFS member",
+        "?",
     ),
-    st.sampled_from(["LVM member", "RAID member", "dm-crypt", "ZFS member", "bcache member", "?", ""]),
 )
-_FEW_USES = st.lists(_USES, max_size=2).map(tuple)
-_SIZES = st.one_of(st.sampled_from([0, 512, 64 * MIB, LARGE_BYTES, LARGE_BYTES + 512, -1]), st.integers(0, 2**42))
-_SERIALS = st.one_of(st.sampled_from(["", "4C530001230519112345", "2345", "AA2345"]), st.text(max_size=12))
+_SIZES = st.sampled_from(
+    [*([16 * 10**9] * 8), -1, 0, 512, 64 * MIB, 64 * MIB - 512, LARGE_BYTES, LARGE_BYTES + 512, 2**42]
+)
+_SERIALS = st.sampled_from(["4C530001230519112345", "2345", "AA2345", "B7", "07A1", "SN 1", "x", "\u00e9", " 2345", ""])
+_BUSES = st.sampled_from(["usb", "usb", "usb", "mmc", "emmc", "ata", "nvme", "virtio", "scsi", ""])
 
 
 @st.composite
 def _devices(draw: st.DrawFn) -> BlockDevice:
     name = draw(st.sampled_from(["sda", "sdb", "sdc", "mmcblk0", "nvme0n1"]))
-    kind = draw(st.one_of(st.just("disk"), st.sampled_from(KINDS)))
-    parts = draw(st.lists(st.tuples(st.integers(0, 9), _FEW_USES, st.sampled_from(["", "ext4", "vfat"])), max_size=2))
-    flag = st.integers(0, 7).map(bool)  # mostly as in a good stick, so that not everything is refused
+    # One number for all that is seldom wrong: in many devices nothing is, in few everything.
+    chances = random.Random(draw(st.integers(0, 2**32)))
+    each = chances.choice((0.0, 0.05, 0.3))
+
+    def seldom() -> bool:
+        return chances.random() < each
+
+    def uses() -> tuple[str, ...]:
+        return tuple(chances.sample(_USES, 2 if seldom() else 1)) if seldom() else ()
+
+    kind = chances.choice(KINDS) if seldom() else "disk"
     return BlockDevice(
-        path=f"/dev/{name}", kind=kind, name=name, serial=draw(_SERIALS), size_bytes=draw(_SIZES),
-        bus=draw(st.sampled_from(["usb", "usb", "mmc", "emmc", "ata", "nvme", "virtio", "scsi", ""])),
-        removable=draw(st.booleans()), read_only=not draw(flag), medium=draw(flag), data=draw(st.booleans()),
-        readable=draw(flag), writable=draw(flag), uses=draw(st.one_of(st.just(()), _FEW_USES)),
-        disk_uses=draw(_FEW_USES) if kind == "partition" else (), parent="/dev/sdz" if kind == "partition" else "",
-        volumes=tuple(volume(number, *uses, path=f"/dev/{name}{number}", fs=fs) for number, uses, fs in parts),
+        path=f"/dev/{name}", kind=kind, name=name, serial=draw(_SERIALS), size_bytes=draw(_SIZES), bus=draw(_BUSES),
+        removable=chances.random() < 0.5, data=chances.random() < 0.5,
+        read_only=seldom(), medium=not seldom(), readable=not seldom(), writable=not seldom(),
+        uses=uses(), disk_uses=uses() if kind == "partition" else (), parent="/dev/sdz" if kind == "partition" else "",
+        volumes=tuple(volume(number, *uses(), path=f"/dev/{name}{number}") for number in range(chances.randrange(3))),
     )  # fmt: skip
 
 
@@ -462,38 +479,33 @@ def refused_by_the_contract(
     return device.kind != "disk" or inner or not device.serial or not device.medium or bool(twins)
 
 
-@settings(max_examples=1000, deadline=None)
-@given(
-    table=st.lists(_devices(), min_size=1, max_size=4, unique_by=lambda device: device.path),
-    purpose=st.sampled_from(["prepare", "write"]),
-    needed_bytes=st.sampled_from([0, 64 * MIB, 8 * GIB]),
-    iso_on=st.sampled_from([(), ("/home/x.iso", "/dev/sda"), ("/media/x.iso", "/dev/sdb1")]),
-)
-@example(table=[STICK], purpose="prepare", needed_bytes=0, iso_on=())
-def test_permission_is_never_given_for_a_refused_device(
-    table: list[BlockDevice], purpose: Purpose, needed_bytes: int, iso_on: tuple[str, ...]
-) -> None:
-    for device in table:
-        findings = judge(device, purpose=purpose, needed_bytes=needed_bytes, iso_on=iso_on, others=table)
-        assert may_use(findings) is not refused_by_the_contract(device, table, needed_bytes, iso_on)
-        if device.kind != "image" and (device.data or device.size_bytes > LARGE_BYTES):
-            assert needs_erase(findings)
-        for other in table:
-            if other.path != device.path and other.serial != device.serial and device.kind != "image":
-                assert not erase_accepted(device, other.serial, others=table), "another's serial number opens nothing"
+def test_permission_is_never_given_for_a_refused_device() -> None:
+    verdicts = {True: 0, False: 0}
 
+    @settings(max_examples=1000, deadline=None)
+    @given(
+        table=st.lists(_devices(), min_size=1, max_size=3, unique_by=lambda device: device.path),
+        purpose=st.sampled_from(["prepare", "write"]),
+        needed_bytes=st.sampled_from([0, 64 * MIB, 8 * GIB]),
+        iso_on=st.sampled_from([(), ("/home/x.iso", "/dev/sda"), ("/media/x.iso", "/dev/sdb1")]),
+    )
+    @example(table=[STICK], purpose="prepare", needed_bytes=0, iso_on=())
+    def holds(table: list[BlockDevice], purpose: Purpose, needed_bytes: int, iso_on: tuple[str, ...]) -> None:
+        for device in table:
+            findings = judge(device, purpose=purpose, needed_bytes=needed_bytes, iso_on=iso_on, others=table)
+            refused = refused_by_the_contract(device, table, needed_bytes, iso_on)
+            assert may_use(findings) is not refused
+            verdicts[refused] += 1
+            if device.kind == "image":
+                continue
+            if device.data or device.size_bytes > LARGE_BYTES:
+                assert needs_erase(findings)
+            for other in table:
+                if other.path != device.path and other.serial.strip() != device.serial:
+                    assert not erase_accepted(device, other.serial, others=table), "another's serial number"
 
-def test_the_generated_tables_hold_devices_of_both_kinds() -> None:
-    """Otherwise the property above would say nothing."""
-    seen: set[bool] = set()
-
-    @settings(max_examples=300, deadline=None, database=None)
-    @given(_devices())
-    def look(device: BlockDevice) -> None:
-        seen.add(refused_by_the_contract(device, [device], 0, ()))
-
-    look()
-    assert seen == {True, False}
+    holds()
+    assert min(verdicts.values()) > 50, "both kinds were generated, or this says nothing"
 
 
 # The words
