@@ -17,7 +17,7 @@ from livebuilder.vm.session import Session
 from livebuilder.vm.shell import CONSOLE_QUESTION, GuestShell
 from tests.support.boots import SECONDS, Boot, at_the_menu, observe, power_off, shows
 from tests.support.builds import BuiltImage
-from tests.support.sticks import ext4_state, list_folder, stick_image
+from tests.support.sticks import ext4_state, extracted, list_folder, stick_image
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
 
@@ -27,17 +27,19 @@ HOST_KEY = "/etc/dropbear/dropbear_ed25519_host_key"
 
 @dataclass(frozen=True)
 class Place:
-    """A PC, how it starts the disc, and the driver of its network card."""
+    """A PC, how it starts the disc, the driver of its network card, and how its owner ends the first day."""
 
     machine: str
     media: Media
     driver: str
+    end: str
 
 
 PLACES = (
-    Place("pc-1997", Media.IDE_DISK, "ne2k-pci"),
-    Place("pc-modern", Media.USB_DISK, "e1000e"),
+    Place("pc-1997", Media.IDE_DISK, "ne2k-pci", "reboot"),
+    Place("pc-modern", Media.USB_DISK, "e1000e", "poweroff"),
 )
+LAST_WORDS = {"reboot": "reboot: Restarting system", "poweroff": "reboot: Power down"}
 
 
 class Ssh:
@@ -88,7 +90,7 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.machine)
 def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path, place: Place) -> None:
-    """On the first day its owner sets a password and restarts it; on the second it is as it was left."""
+    """On the first day its owner sets a password and restarts it, or switches it off; the second finds it as it was."""
     stick, port = stick_image(tmp_path / "stick.img"), free_port()
     ssh = Ssh(tmp_path, port)
     start = partial(
@@ -114,10 +116,10 @@ def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path, place: 
         assert ssh.offered() == "publickey,password"
         assert_let_in(ssh.login("password", password=PASSWORD))
         host_key = ssh.known_host
-        session.type_line("reboot")
+        session.type_line(place.end)
         assert session.wait_for_end(timeout_seconds=SECONDS) == 0
-        assert "reboot: Restarting system" in session.text
-    assert ext4_state(stick).unmounted
+        assert LAST_WORDS[place.end] in session.text
+    assert_clean(stick)
 
     with start(log=tmp_path / "second.log") as session:
         session.type_line()
@@ -131,8 +133,8 @@ def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path, place: 
         assert ssh.known_host == host_key
         assert host_key == " ".join(shell.run(f"dropbearkey -y -f {HOST_KEY}").output.splitlines()[1].split()[:2])
         power_off(session)
-        assert "reboot: Power down" in session.text
-    assert ext4_state(stick).unmounted
+        assert LAST_WORDS["poweroff"] in session.text
+    assert_clean(stick)
     # The passwords are nobody's to read but root's, and what tells this boot from others is not kept.
     assert stat.filemode(list_folder(stick, "upper/etc")["shadow"][0]) == "-rw-------"
     assert "boot.json" not in list_folder(stick, "upper/etc/livebuilder")
@@ -141,6 +143,13 @@ def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path, place: 
 def assert_persistent(boot: Boot) -> None:
     assert (boot.record.root.mode, boot.record.storage.state) == ("ext2", "persistent")
     assert "Settings are kept on /dev/sd" in boot.login and "NOT KEPT" not in boot.login
+
+
+def assert_clean(stick: Path) -> None:
+    """Nothing to repair, and no journal to replay."""
+    assert ext4_state(stick).unmounted
+    with extracted(stick) as volume:
+        run(["e2fsck", "-fn", volume])
 
 
 def assert_both_consoles_ask(session: Session, boot: Boot) -> None:
