@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from livebuilder.errors import LivebuilderError
+from livebuilder.sizes import render_size
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STAGE = ".livebuilder-"
@@ -58,6 +60,17 @@ def verify_writable(target: Path) -> None:
     if problem:
         raise LivebuilderError(
             f"the output folder {target} cannot be written: {nearest}: {os.strerror(problem)}", hint=_ELSEWHERE
+        )
+
+
+def verify_room(folder: Path, needed_bytes: int, *, what: str, hint: str) -> None:
+    """Raises `LivebuilderError` when the disk of `folder` has not the bytes that `what` takes at most."""
+    disk = shutil.disk_usage(folder)
+    if disk.total and disk.free < needed_bytes:  # some file systems do not say how large they are
+        raise LivebuilderError(
+            f"{what} takes up to {needed_bytes} bytes ({render_size(needed_bytes)}) in {folder},"
+            f" where {disk.free} bytes ({render_size(disk.free)}) are left",
+            hint=hint,
         )
 
 

@@ -7,7 +7,6 @@ as well, where old tables, RAID and file systems have their marks. All of it is 
 from __future__ import annotations
 
 import errno
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from livebuilder.console import measured_step, step
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import KIB, MIB, align_up, render_size
+from livebuilder.staging import verify_room
 from livebuilder.usb.filesystem import scratch_bytes
 from livebuilder.usb.plan import SECTOR_BYTES, StickPlan
 from livebuilder.usb.probe import probe_capacity
@@ -68,14 +68,8 @@ def verify_fits(target: Target, size_bytes: int) -> None:
 def scratch_folder(needed_bytes: int) -> Iterator[Path]:
     """A folder for what is built, gone afterwards; raises `LivebuilderError` when there is no room for it."""
     parent = Path(tempfile.gettempdir())
-    free = shutil.disk_usage(parent).free
     hint = "free some space there, or name another folder: TMPDIR=/var/tmp livebuilder …"
-    if free < needed_bytes:
-        raise LivebuilderError(
-            f"what is to be written takes up to {render_size(needed_bytes)} in {parent} first,"
-            f" which has {render_size(free)} left",
-            hint=hint,
-        )
+    verify_room(parent, needed_bytes, what="building what is to be written", hint=hint)
     try:
         with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
             yield Path(scratch)

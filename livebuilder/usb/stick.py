@@ -14,6 +14,7 @@ from livebuilder.console import step
 from livebuilder.errors import CommandError, LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.sizes import MIB, render_size
+from livebuilder.staging import verify_room
 from livebuilder.usb.bootcode import has_boot_code, write_boot_code
 from livebuilder.usb.fdisk import Partition, open_disk
 from livebuilder.usb.filesystem import (
@@ -25,6 +26,7 @@ from livebuilder.usb.filesystem import (
     list_command,
     make_commands,
     parse_listing,
+    scratch_bytes,
 )
 from livebuilder.usb.plan import SECTOR_BYTES, StickPlan
 from livebuilder.usb.superblock import Superblock, read_superblock
@@ -104,6 +106,12 @@ def make_stick_image(path: Path, plan: StickPlan, *, force: bool = False) -> Sti
     target = Path(os.path.realpath(path))
     _check_target(target, shown=path, force=force)
     check_tools(plan.file_system)
+    verify_room(
+        target.parent,
+        scratch_bytes(plan.file_system, plan.partition_bytes),
+        what=f"making {path}",
+        hint=f"df -h {target.parent}   # free some space there, or make it in another folder",
+    )
     title = f"Making the stick image {path}: {render_size(plan.size_bytes)}, {plan.file_system.name} {plan.label}"
     try:
         with step(title), tempfile.TemporaryDirectory(dir=target.parent, prefix=".livebuilder-") as scratch:

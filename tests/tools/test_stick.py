@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import sys
@@ -20,7 +22,7 @@ from livebuilder.sizes import GIB, MIB
 from livebuilder.usb import stick
 from livebuilder.usb.bootcode import BOOT_CODE
 from livebuilder.usb.fdisk import NewPartition, open_disk
-from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, check_command, make_commands
+from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, check_command, make_commands, scratch_bytes
 from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick, plan_to_json, render_plan
 from livebuilder.usb.stick import copy_into, make_stick_image
 from tests.support.sticks import EXT, extracted, list_folder, probe
@@ -351,6 +353,34 @@ def _in_a_process_of_its_own(out: Path, *, tools: Path, limit_bytes: int = 0) ->
     out.mkdir()
     argv = [sys.executable, "-c", _SCRIPT, str(out / "stick.img"), str(tools), str(limit_bytes)]
     return run(argv, check=False, timeout_seconds=60)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_disk_without_room_is_told_before_anything_is_made(tmp_path: Path, force: bool) -> None:
+    """Whatever disk this is: the stick is planned so large that it does not fit."""
+    target = tmp_path / "stick.img"
+    if force:
+        target.write_text("as it was")
+    free = shutil.disk_usage(tmp_path).free
+    plan = _plan(fs="btrfs", size_bytes=(free + GIB) // MIB * 256 * MIB)
+    needed = scratch_bytes(plan.file_system, plan.partition_bytes)
+    with pytest.raises(
+        LivebuilderError, match=rf"^making {target} takes up to {needed} bytes .* in {tmp_path}"
+    ) as caught:
+        make_stick_image(target, plan, force=force)
+    assert re.search(r"where \d+ bytes \(.*\) are left$", caught.value.message)
+    assert f"df -h {tmp_path}" in (caught.value.hint or "")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == ({"stick.img": "as it was"} if force else {})
+
+
+@pytest.mark.parametrize(
+    ("fs", "size_bytes"), [("ext2", 64 * MIB), ("ext3", 400 * MIB), ("ext4", 16 * GIB), ("f2fs", GIB)]
+)
+def test_no_stick_takes_more_than_was_looked_for(tmp_path: Path, fs: str, size_bytes: int) -> None:
+    plan = _plan(fs=fs, size_bytes=size_bytes)
+    stick._build(tmp_path, plan)
+    taken = sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir())
+    assert taken < scratch_bytes(plan.file_system, plan.partition_bytes)
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path: Path) -> None:
