@@ -182,8 +182,11 @@ def _elsewhere(device: BlockDevice, others: Iterable[BlockDevice]) -> Iterator[B
 
 
 def _rights(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
-    writing = purpose in _WRITING
-    if device.readable and (device.writable or not writing):
+    if device.problem:
+        text = f"{device.path} cannot be read ({device.problem}), so nobody knows what is on it: unplug it and plug it in again"
+        yield Finding("refuse", "unreadable", text)
+        return
+    if device.readable and (device.writable or purpose not in _WRITING):
         return
     doing = "write" if device.readable else "read"
     path = shlex.quote(device.path)

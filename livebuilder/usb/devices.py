@@ -83,6 +83,7 @@ class BlockDevice:
     `size_bytes` 0 the size is unknown. `data` is True also where nobody could look. `uses` are those of the whole
     device, `disk_uses` those of the rest of the disk when `kind` is "partition"; `parent` is that disk.
     `readable` and `writable` are the rights of whoever asks, `group` the group that would have them ("" for none).
+    `problem` is what the kernel said when a disk that may be read could not be.
     """
 
     path: str
@@ -106,6 +107,7 @@ class BlockDevice:
     readable: bool = True
     writable: bool = True
     group: str = ""
+    problem: str = ""
 
     def to_json(self) -> dict[str, object]:
         """The record as plain data; sizes in bytes."""
@@ -121,7 +123,10 @@ class DeviceEvent:
 
 
 def list_devices(root: Path = ROOT, *, properties: Properties | None = None) -> tuple[BlockDevice, ...]:
-    """All whole block devices, by name. `properties` takes the place of udev's; for another root there are none."""
+    """All whole block devices, by name. `properties` takes the place of udev's; for another root there are none.
+
+    Raises `LivebuilderError` when the kernel does not say what is mounted.
+    """
     machine = _Machine(root, properties)
     found = [machine.device(name) for name in machine.names() if machine.is_shown(name)]
     return tuple(sorted(found, key=lambda device: (len(device.name), device.name)))
@@ -155,8 +160,8 @@ def device_by_number(number: str, root: Path = ROOT, *, properties: Properties |
     if name is not None:
         folder = machine.folder(name)
         if not (folder / "partition").exists():
-            return machine.device(name)
-        disk = machine.device(folder.parent.name)
+            return machine.device(name, even_if_fixed=True)
+        disk = machine.device(folder.parent.name, even_if_fixed=True)
         for volume in disk.volumes:
             if volume.number and volume.path == machine.path(name):
                 return _as_device(volume, disk, machine)
@@ -224,11 +229,12 @@ def _events(before: Mapping[str, BlockDevice], now: Mapping[str, BlockDevice]) -
             yield DeviceEvent("changed", device)
 
 
-def _fingerprint(root: Path) -> dict[str, tuple[str, ...]]:
-    """What changes when a disk, a medium or a table does; cheap, because no disk is read for it."""
-    machine = _Machine(root, None)
-    facts = ("dev", "diskseq", "size", "ro")
-    return {name: tuple(_attribute(machine.folder(name), fact) for fact in facts) for name in machine.names()}
+def _fingerprint(root: Path) -> list[str]:
+    """What changes when a disk, a medium, a table or a mount does; cheap, because no disk is read for it."""
+    blocks = root / "sys/class/block"
+    facts = [f"{name}/{fact}" for name in _listing(blocks) for fact in ("dev", "diskseq", "size", "ro")]
+    using = [_attribute(root / "proc", name) for name in ("self/mountinfo", "swaps")]
+    return [*facts, *(_attribute(blocks, fact) for fact in facts), *using]
 
 
 def _waiter(root: Path, poll_seconds: float) -> Callable[[], bool]:
@@ -340,6 +346,7 @@ class _Machine:
         self._blocks = root / "sys/class/block"
         self._properties = properties or (_udev_properties() if root == ROOT else lambda _number: {})
         self._numbers = {_attribute(self.folder(name), "dev"): name for name in self.names()}
+        self._paths = {self.path(name): name for name in self.names()}
         self._mounts: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}  # by name of the device: what sysfs's holders do not tell
         self._read_mounts()
@@ -370,8 +377,8 @@ class _Machine:
         """The device's node; the kernel writes `/` in names as `!`."""
         return "/dev/" + name.replace("!", "/")
 
-    def device(self, name: str) -> BlockDevice:
-        """The record of a whole device."""
+    def device(self, name: str, *, even_if_fixed: bool = False) -> BlockDevice:
+        """The record of a whole device. Inner disks are only read when one of them is asked for: they may sleep."""
         folder, path = self.folder(name), self.path(name)
         number = _attribute(folder, "dev")
         kind, bus = self._kind(name), self._bus(name)
@@ -393,13 +400,13 @@ class _Machine:
             uses=tuple(self.uses(name)),
             **self.rights(path),  # type: ignore[arg-type] # a dict of three fields
         )
-        # Only what can be taken out is read: the others are refused anyway, and a sleeping disk may sleep on.
-        content, medium = None, True
-        if is_candidate(device) and device.readable:
+        content, medium, problem = None, True, "" if self._node(path).exists() else "it has no node in this /dev"
+        if device.readable and (is_candidate(device) or (even_if_fixed and kind in ("disk", "loop"))):
             try:
                 content = _read_content(self._node(path), sector_bytes=sector_bytes)
-            except _NoMedium:
-                medium = False
+            except OSError as error:
+                medium = error.errno != errno.ENOMEDIUM
+                problem = (error.strerror or str(error)) if medium else ""
         size = _whole(_attribute(folder, "size"))  # only now: opening it is what makes the kernel look for a medium
         medium = medium and size != 0
         device = replace(
@@ -407,6 +414,7 @@ class _Machine:
             size_bytes=(size or 0) * SYSFS_SECTOR_BYTES if medium else 0,
             medium=medium,
             read_only=_attribute(folder, "ro") != "0",
+            problem=problem,
         )
         return self.with_content(device, content, udev)
 
@@ -417,7 +425,8 @@ class _Machine:
         data = content.data if content else device.medium
         found = content.partitions if content else {}
         volumes = [] if signature is None else [_whole_volume(device.path, device.size_bytes, signature)]
-        parts = {self._partition_number(name): name for name in self._partitions(device.name)}
+        names = self._partitions(device.name) if device.kind != "image" else []
+        parts = {self._partition_number(name): name for name in names}
         for number in sorted(parts.keys() | found.keys()):
             signature = content.signatures.get(number) if content else None
             volumes.append(self._volume(device, number, parts.get(number), found.get(number), signature))
@@ -502,10 +511,14 @@ class _Machine:
     def _names_in(self, source: str) -> Iterator[str]:
         """The devices in the source of a mount; bcachefs writes several, with colons between them."""
         for piece in source.split(":"):
-            if piece.startswith("/dev/"):
-                yield Path(os.path.realpath(self._root / piece.removeprefix("/"))).name
+            node = os.path.relpath(os.path.realpath(self._node(piece)), os.path.realpath(self._root))
+            if f"/{node}" in self._paths:
+                yield self._paths[f"/{node}"]
 
     def _read_mounts(self) -> None:
+        if not os.access(self._root / "proc/self/mountinfo", os.R_OK):
+            message = "what is mounted cannot be told: /proc/self/mountinfo cannot be read"
+            raise LivebuilderError(message, hint="mount -t proc proc /proc")
         # Those of process 1 too, if they may be read: a stick can be mounted in another namespace than ours.
         for process in ("self", "1"):
             for mount in parse_mountinfo(_attribute(self._root, f"proc/{process}/mountinfo")):
@@ -673,7 +686,12 @@ def _as_device(volume: Volume, disk: BlockDevice, machine: _Machine) -> BlockDev
 def _image(path: Path, machine: _Machine) -> BlockDevice:
     path = Path(os.path.realpath(path))  # one file, one name
     readable = os.access(path, os.R_OK)
-    content = _read_content(path, sector_bytes=512) if readable else None
+    content, problem = None, ""
+    if readable:
+        try:
+            content = _read_content(path, sector_bytes=512)
+        except OSError as error:
+            problem = error.strerror or str(error)
     size_bytes = path.stat().st_size
     loop = machine.loop_on(str(path))
     device = BlockDevice(
@@ -685,6 +703,7 @@ def _image(path: Path, machine: _Machine) -> BlockDevice:
         uses=_once((f"held by {loop}", *machine.uses(loop))) if loop else (),
         readable=readable,
         writable=os.access(path, os.W_OK),
+        problem=problem,
     )
     return machine.with_content(device, content, {})
 
@@ -717,18 +736,9 @@ _EXTENDED = {"5", "F", "85"}  # partitions of a DOS table that only hold others
 _FLOPPY_LIKE = {"vfat", "exfat", "ntfs"}  # their boot sectors end like a DOS table's
 
 
-class _NoMedium(Exception):
-    """There is a drive and nothing in it."""
-
-
-def _read_content(node: Path, *, sector_bytes: int) -> _Content | None:
-    """What is on the disk or image file `node`; None when it cannot be read. Raises `_NoMedium`."""
-    try:
-        descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ENOMEDIUM:
-            raise _NoMedium from error
-        return None
+def _read_content(node: Path, *, sector_bytes: int) -> _Content:
+    """What is on the disk or image file `node`. Raises `OSError`."""
+    descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         head, tail = _ends(descriptor, 0, size)
@@ -742,8 +752,6 @@ def _read_content(node: Path, *, sector_bytes: int) -> _Content | None:
             if partition.type not in _EXTENDED:
                 found = parse_signature(*_ends(descriptor, start, length), size_bytes=length)
                 signatures |= {number: found} if found is not None else {}
-    except OSError:  # a worn stick, or one that was pulled out
-        return None
     finally:
         os.close(descriptor)
     data = bool(partitions) or any(part.count(0) != len(part) for part in (head, tail))

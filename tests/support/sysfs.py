@@ -33,7 +33,8 @@ class Capture:
 
 def write_tree(root: Path, text: str) -> Path:
     """Make the tree a capture tells of, and return its root."""
-    root.mkdir(parents=True, exist_ok=True)
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/mountinfo").touch()
     for line in filter(None, (line.strip() for line in text.splitlines())):
         path, how, value = _split(line)
         place = root / path[1:] if path.startswith("/") else root / "sys/devices" / path

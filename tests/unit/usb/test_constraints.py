@@ -147,6 +147,7 @@ SAFETY: tuple[tuple[str, BlockDevice, str, str], ...] = (
     ("an unknown serial number", stick(serial=""), "serial-unknown", ""),
     ("nothing known at all", stick(serial="", bus="", removable=False, size_bytes=0, data=True),
      "serial-unknown not-removable size-unknown", "data inner-bus"),
+    ("a worn-out stick", stick(data=True, problem="Input/output error"), "unreadable", "data"),
     ("no right to read", stick(readable=False, writable=False, data=True), "no-rights", "data"),
     ("no right to write", stick(writable=False), "no-rights", ""),
     ("all at once", stick(volume(1, "mounted at /"), bus="ata", removable=False, read_only=True, size_bytes=10**12),
@@ -217,7 +218,7 @@ def test_captures(tmp_path: Path, name: str, refused: str) -> None:
     one: Capture = next(one for one in CAPTURES if one.name == name)
     devices = list_devices(write_tree(tmp_path, one.sysfs), properties=one.properties)
     device = next(device for device in devices if device.path == one.path)
-    device = replace(device, readable=True, writable=True)  # the tree has no nodes to have rights on
+    device = replace(device, readable=True, writable=True, problem="")  # the tree has no nodes
     assert codes(device, "refuse", purpose="prepare") == set(refused.split())
 
 
@@ -458,6 +459,7 @@ def _devices(draw: st.DrawFn) -> BlockDevice:
         path=f"/dev/{name}", kind=kind, name=name, serial=draw(_SERIALS), size_bytes=draw(_SIZES), bus=draw(_BUSES),
         removable=chances.random() < 0.5, data=chances.random() < 0.5,
         read_only=seldom(), medium=not seldom(), readable=not seldom(), writable=not seldom(),
+        problem="Input/output error" if seldom() else "",
         uses=uses(), disk_uses=uses() if kind == "partition" else (), parent="/dev/sdz" if kind == "partition" else "",
         volumes=tuple(volume(number, *uses(), path=f"/dev/{name}{number}") for number in range(chances.randrange(3))),
     )  # fmt: skip
@@ -468,7 +470,7 @@ def refused_by_the_contract(
 ) -> bool:
     """The rules for writing a whole device, as the contract has them, told a second time and more simply."""
     in_use = device.uses or any(volume.uses for volume in device.volumes)
-    unusable = device.read_only or not device.readable or not device.writable
+    unusable = bool(device.problem) or device.read_only or not device.readable or not device.writable
     holds_iso = any(path in iso_on for path in (device.path, *(volume.path for volume in device.volumes)))
     if in_use or unusable or holds_iso or device.size_bytes < max(1, needed_bytes):
         return True

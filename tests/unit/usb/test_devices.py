@@ -121,7 +121,6 @@ def test_swap_is_found_by_a_link_to_it(tmp_path: Path) -> None:
     root = write_tree(tmp_path, KINGSTON_SYSFS + partition(KINGSTON_DISK, 1, "8:17", 2048, 4096))
     (root / "dev/disk").mkdir(parents=True)
     (root / "dev/disk/swap").symlink_to("../sdb1")
-    (root / "proc").mkdir()
     (root / "proc/swaps").write_text("Filename Type Size Used Priority\n/dev/disk/swap partition 2040 0 -2\n")
     (device,) = list_devices(root)
     assert device.volumes[0].uses == ("swap in use",)
@@ -133,6 +132,19 @@ def test_mounts_of_another_namespace_count(tmp_path: Path) -> None:
     (root / "proc/1/mountinfo").write_text("30 1 8:16 / /media/stick rw - vfat /dev/sdb rw\n")
     (device,) = list_devices(root)
     assert device.uses == ("mounted at /media/stick",)
+
+
+def test_without_the_list_of_mounts_nothing_is_said(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, KINGSTON_SYSFS)
+    (root / "proc/self/mountinfo").unlink()
+    with pytest.raises(LivebuilderError, match="what is mounted cannot be told"):
+        list_devices(root)
+
+
+def test_a_swap_whose_name_has_a_folder(tmp_path: Path) -> None:
+    disk = "virtual/block/cciss!c0d0/dev = 104:0\n"
+    root = write_tree(tmp_path, disk + "/proc/swaps = Filename\\n/dev/cciss/c0d0 partition 8 0 -2\n")
+    assert list_devices(root)[0].uses == ("swap in use",)
 
 
 def test_holders_in_a_ring_come_to_an_end(tmp_path: Path) -> None:
@@ -185,6 +197,23 @@ def test_a_byte_where_tables_and_file_systems_begin_is_data(tmp_path: Path, at: 
 def test_a_disk_that_cannot_be_read_counts_as_full(tmp_path: Path) -> None:
     (device,) = list_devices(write_tree(tmp_path, KINGSTON_SYSFS))
     assert (device.data, device.readable, device.writable) == (True, False, False)
+
+
+def test_a_disk_that_fails_while_it_is_read_has_a_problem(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, KINGSTON_SYSFS)
+    (root / "dev/sdb").mkdir(parents=True)  # opening it works, reading does not
+    (device,) = list_devices(root)
+    assert (device.problem, device.data, device.medium) == ("Is a directory", True, True)
+
+
+def test_inner_disks_are_only_read_when_asked_for(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, SATA_SYSFS)
+    node = root / "dev/sda"
+    node.parent.mkdir()
+    node.write_bytes(bytes(8 * MIB))
+    run(("mke2fs", "-q", "-F", "-L", "inner", str(node)))
+    assert list_devices(root)[0].volumes == ()
+    assert [volume.label for volume in device_by_number("8:0", root).volumes] == ["inner"]
 
 
 def test_the_group_that_may_write(tmp_path: Path) -> None:
@@ -324,7 +353,9 @@ def test_this_machines_disks_are_all_listed_and_describe_themselves() -> None:
     assert {device.name for device in devices} == here
     for device in devices:
         if Path(device.path).exists():
-            assert describe(Path(device.path)) == device
+            again = describe(Path(device.path))
+            assert (again.path, again.major_minor, again.kind) == (device.path, device.major_minor, device.kind)
+            assert (again.serial, again.size_bytes) == (device.serial, device.size_bytes)
 
 
 def test_the_disk_below_a_file_is_in_use_on_this_machine(tmp_path: Path) -> None:
@@ -355,6 +386,13 @@ def test_disks_below_partitions_and_volumes(tmp_path: Path) -> None:
     )
     root = write_tree(tmp_path / "tree", text)
     assert disks_holding(root, root) == (str(root), "/dev/dm-0", "/dev/sda", "/dev/sda1")
+
+
+def test_an_image_called_like_a_disk_is_no_disk(tmp_path: Path) -> None:
+    for name in {path.name for path in Path("/sys/class/block").iterdir()} | {"sda", "sdb"}:
+        (tmp_path / name).write_bytes(b"")
+        device = describe(tmp_path / name)
+        assert (device.kind, device.volumes, device.uses) == ("image", (), ())
 
 
 def test_an_image_is_called_by_its_own_name(tmp_path: Path) -> None:
