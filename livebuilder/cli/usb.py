@@ -8,19 +8,168 @@ from typing import Annotated
 import typer
 
 from livebuilder.cli.common import Json, as_usage, group, show
+from livebuilder.errors import UsageError
 
-app = group("Make the stick that keeps the settings.")
+app = group("The stick that keeps the settings: list, prepare, check, save, and never the wrong device.")
+
+Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A device, as in /dev/sdb, or an image file.")]
+FileSystemName = Annotated[str, typer.Option("--fs", help="ext4, ext3, ext2, f2fs or btrfs.")]
+Label = Annotated[str, typer.Option("--label", help="What the ISO looks for.")]
+Erase = Annotated[
+    str | None,
+    typer.Option("--erase", metavar="SERIAL", help="Yes, this one: its serial number; of an image its file name."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing; for image files.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")]
+
+
+@app.command("list")
+def list_sticks(
+    everything: Annotated[bool, typer.Option("--all", help="Show disks that cannot be taken out, too.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and tell what is plugged in and out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the disks that can be taken out, what is on them, and whether they may be used.
+
+    Examples:
+
+      livebuilder usb list
+
+      livebuilder usb list --watch
+    """
+    from livebuilder.usb.constraints import judge, render_devices, to_json
+    from livebuilder.usb.devices import is_candidate, list_devices
+    from livebuilder.usb.devices import watch as watch_devices
+
+    known = list_devices()
+    shown = [device for device in known if everything or is_candidate(device)]
+    findings = {device.path: judge(device, purpose="prepare", others=known) for device in shown}
+    show({"devices": to_json(shown, findings)}, render_devices(shown, findings), as_json=as_json)
+    if not watch:
+        return
+    for event in watch_devices(known):
+        device = event.device
+        if everything or is_candidate(device):
+            found = {device.path: judge(device, purpose="prepare", others=list_devices())}
+            data = {"action": event.action, "device": to_json([device], found)[0]}
+            show(data, f"\n{event.action}: {render_devices([device], found)}", as_json=as_json)
+
+
+@app.command("prepare")
+def prepare_stick(
+    target: Annotated[
+        Path | None, typer.Argument(metavar="TARGET", help="A device, as in /dev/sdb, or an image file.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Of the partition, as in 512M; all of it if not said.")
+    ] = None,
+    fs: FileSystemName = "ext4",
+    label: Label = "rootfs_data",
+    table: Annotated[str, typer.Option("--table", help="gpt or dos.")] = "gpt",
+    erase: Erase = None,
+    yes: Yes = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until the stick is plugged in.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Erase a stick and make it ready to keep settings: table, one file system, labelled; then read it all back.
+
+    Nothing is chosen for you, and nothing is written before you have typed which stick you mean.
+
+    Examples:
+
+      livebuilder usb prepare /dev/sdb
+
+      livebuilder usb prepare --watch --fs f2fs
+
+      livebuilder usb prepare /dev/sdb --erase 4C530001230101116332
+    """
+    from livebuilder.cli.consent import await_stick, examine, obtain
+    from livebuilder.sizes import parse_size
+    from livebuilder.usb.plan import StickIdentity, plan_stick, plan_to_json, render_plan
+    from livebuilder.usb.prepare import prepare
+    from livebuilder.usb.target import open_target
+
+    with as_usage():
+        partition_bytes = None if size is None else parse_size(size)
+        plan_stick(
+            partition_bytes=None, fs=fs, label=label, table=table, identity=StickIdentity.random(), size_bytes=1 << 33
+        )
+    device = examine(await_stick(target, erase=erase) if watch else _given(target), purpose="prepare")
+    plan = plan_stick(
+        size_bytes=device.size_bytes,
+        partition_bytes=partition_bytes,
+        fs=fs,
+        label=label,
+        table=table,
+        identity=StickIdentity.random(),
+    )
+    if dry_run:
+        show(
+            {"device": device.to_json(), "plan": plan_to_json(plan)},
+            _planned(device.path, render_plan(plan)),
+            as_json=as_json,
+        )
+        return
+    obtain(device, purpose="prepare", plan=_planned(device.path, render_plan(plan)), erase=erase, yes=yes)
+    with open_target(device, writable=True) as opened:
+        report = prepare(opened, plan)
+    show(report.to_json(), report.render(), as_json=as_json)
+
+
+@app.command("write")
+def write_live(
+    iso: Annotated[Path, typer.Argument(metavar="ISO")],
+    target: Target,
+    storage: Annotated[bool, typer.Option("--storage", help="Behind it, a partition that keeps the settings.")] = False,
+    fs: FileSystemName = "ext4",
+    label: Annotated[
+        str | None, typer.Option("--label", help="Of the storage; by default what the ISO looks for.")
+    ] = None,
+    erase: Erase = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Erase a stick and write an ISO to it that starts from USB; then compare every byte.
+
+    Examples:
+
+      livebuilder usb write out/router.iso /dev/sdb --storage
+
+      livebuilder usb write out/router.iso /dev/sdb --dry-run
+    """
+    from livebuilder.cli.consent import examine, obtain
+    from livebuilder.inspection import image_facts
+    from livebuilder.usb.live import plan_live, write_iso
+    from livebuilder.usb.plan import StickIdentity
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="write", iso=iso)
+    wanted = label or (image_facts(iso)["label"] if storage else "rootfs_data")
+    plan = plan_live(
+        iso, size_bytes=device.size_bytes, storage=storage, fs=fs, label=wanted, identity=StickIdentity.random()
+    )
+    if dry_run:
+        show(
+            {"device": device.to_json(), "plan": plan.to_json()}, _planned(device.path, plan.render()), as_json=as_json
+        )
+        return
+    obtain(device, purpose="write", plan=_planned(device.path, plan.render()), erase=erase, yes=yes)
+    with open_target(device, writable=True, redo="write it again") as opened:
+        report = write_iso(opened, plan)
+    show(report.to_json(), report.render(), as_json=as_json)
 
 
 @app.command("image")
 def usb_image(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The image file to make.")],
     size: Annotated[str, typer.Option("--size", help="Of the whole stick, as in 64M or 1G.")] = "64M",
-    fs: Annotated[str, typer.Option("--fs", help="ext4, ext3, ext2, f2fs or btrfs.")] = "ext4",
-    label: Annotated[str, typer.Option("--label", help="What the ISO looks for.")] = "rootfs_data",
+    fs: FileSystemName = "ext4",
+    label: Label = "rootfs_data",
     table: Annotated[str, typer.Option("--table", help="gpt or dos.")] = "gpt",
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Make an image file of a stick: partition table, one file system, labelled, ready to keep settings.
@@ -42,3 +191,13 @@ def usb_image(
         return
     report = make_stick_image(path, plan, force=force)
     show(report.facts(), render_stick(report), as_json=as_json)
+
+
+def _given(target: Path | None) -> Path:
+    if target is None:
+        raise UsageError("which stick? Name it, or wait for one with --watch", hint="livebuilder usb list")
+    return target
+
+
+def _planned(path: str, plan: str) -> str:
+    return f"All that is on {path} will be lost. It becomes:\n{plan}"
