@@ -49,8 +49,13 @@ def prepare(target: Target, plan: StickPlan) -> StickReport:
 
 
 def verify_fits(target: Target, size_bytes: int) -> None:
-    """Raises `LivebuilderError` when `target` is not the size that was planned for, or has sectors of another size."""
+    """Raises `LivebuilderError` when `target` is no whole disk of the size that was planned for, in sectors of 512."""
     device = target.device
+    if device.kind == "partition":
+        raise LivebuilderError(
+            f"{device.path} is a partition, and a partition table belongs onto the whole disk {device.parent}",
+            hint=f"livebuilder usb list   # shows what else is on {device.parent}, which would be lost",
+        )
     if device.sector_bytes != SECTOR_BYTES:
         raise LivebuilderError(
             f"{device.path} has sectors of {device.sector_bytes} bytes, from which no PC's BIOS starts"

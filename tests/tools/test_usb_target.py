@@ -263,6 +263,14 @@ def test_ctrl_c_ends_with_130_and_one_line(image: Path) -> None:
     )
 
 
+def test_a_disk_that_cannot_be_read_says_where_and_what_to_look_at(loop: Path, image: Path) -> None:
+    with open_target(describe(loop), writable=False) as target:
+        os.truncate(image, MIB)
+        with pytest.raises(LivebuilderError, match=rf"reading {loop} at byte {4 * MIB} failed: Input/output") as caught:
+            target.read(4 * MIB, 512)
+    assert "dmesg" in (caught.value.hint or "")
+
+
 # For other programs
 
 
