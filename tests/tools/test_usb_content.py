@@ -1,0 +1,311 @@
+"""What is on a stick: real file systems by mke2fs, changed by us, looked at by e2fsck and, as root, by the kernel."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from livebuilder.errors import LivebuilderError
+from livebuilder.process import find_tool, run
+from livebuilder.sizes import MIB
+from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, hardlink, symlink
+from livebuilder.usb.content import change_content, differences, read_content
+from livebuilder.usb.devices import Volume, describe
+from livebuilder.usb.target import Target, open_target
+from tests.support.sticks import stick_image
+
+ALL_FEATURES = ("-b", "4096", "-O", "metadata_csum,64bit,orphan_file,inline_data,large_dir")
+
+
+def a_stick(path: Path, fs: str = "ext4", *options: str, size_bytes: int = 24 * MIB) -> Path:
+    """A stick as `usb image` makes it, or, with options for mke2fs, another file system in its partition."""
+    stick_image(path, fs=fs, size_bytes=size_bytes)
+    if options:
+        run(["mke2fs", "-q", "-F", "-t", fs, *options, "-E", f"offset={MIB}", path, f"{size_bytes // MIB - 2}M"])
+    return path
+
+
+@contextmanager
+def opened(path: Path, *, writable: bool = True) -> Iterator[tuple[Target, Volume]]:
+    device = describe(path)
+    with open_target(device, writable=writable) as target:
+        yield target, device.volumes[0]
+
+
+def put(path: Path, tree: RootTree) -> None:
+    with opened(path) as (target, volume):
+        change_content(target, volume, lambda _: tree)
+
+
+def assert_holds(path: Path, tree: RootTree) -> None:
+    with opened(path, writable=False) as (target, volume), read_content(target, volume) as found:
+        assert differences(found, tree) == []
+
+
+def assert_sound(path: Path) -> None:
+    done = run(["e2fsck", "-fn", f"{path}?offset={MIB}"], check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def a_router() -> RootTree:
+    """What a router's stick may hold: whiteouts, opaque folders, capabilities, names nobody expects."""
+    big = random.Random(7).randbytes(3 * MIB + 17)
+    return RootTree(
+        [
+            directory("upper"), directory("work"), Entry("work/work", Kind.DIRECTORY, 0),
+            symlink(".fs_state", "2"),
+            Entry("upper/etc", Kind.DIRECTORY, 0o2755, 0, 10, 1_700_000_000,
+                  xattrs={"trusted.overlay.opaque": b"y", "trusted.overlay.origin": bytes(range(29))}),
+            file("upper/etc/big", big), file("upper/etc/empty", b""),
+            Entry("upper/etc/shadow", Kind.FILE, 0o4600, 65_534, 4_294_967_294, 2_400_000_000),
+            Entry("upper/etc/old", Kind.FILE, 0o644, 70_000, 1, -7, xattrs={"user.empty": b"", "user.b": b"\0\n\xff"}),
+            device("upper/etc/gone", char=(0, 0), mode=0), device("upper/etc/also-gone", char=(0, 0), mode=0),
+            device("upper/disk", block=(8, 17)), device("upper/far", block=(300, 70_000)),
+            device("upper/tty", char=(5, 300)), Entry("upper/pipe", Kind.FIFO, 0o600),
+            symlink("upper/long", "x/" * 450), symlink("upper/tmp", "/tmp a/\"b\" <2>"),
+            file("upper/ lead and trail ", b"1"), file('upper/qu"ote', b"2"), file("upper/<12>", b"3"),
+            file("upper/#hash", b"4"), file("upper/-dash", b"5"), file("upper/a\tb", b"6"),
+            file("upper/back\\slash", b"7"),
+            file("upper/\udce9t\udce9", b"not UTF-8"), file("upper/über", b"8"), file("upper/" + "n" * 255, b"9"),
+            Entry("upper/link", Kind.SYMLINK, 0o777, 5, 6, 7, target="there", xattrs={"trusted.overlay.x": b"z"}),
+            file("upper/one", b"many names"), hardlink("upper/etc/two", "upper/one"),
+            hardlink("upper/three", "upper/one"),
+            file("upper/sparse", b"\0" * (2 * MIB) + b"end"),
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fs", "options"), [("ext4", ()), ("ext3", ()), ("ext2", ()), ("ext4", ALL_FEATURES), ("ext4", ("-b", "1024"))]
+)
+def test_everything_a_router_keeps_is_carried(tmp_path: Path, fs: str, options: tuple[str, ...]) -> None:
+    path = a_stick(tmp_path / "stick", fs, *options)
+    before = describe(path).volumes[0]
+    put(path, a_router())
+    assert_holds(path, a_router())
+    assert_sound(path)
+    after = describe(path).volumes[0]
+    assert (after.uuid, after.label, after.fs) == (before.uuid, before.label, before.fs)
+    fewer = a_router()
+    for gone in ("upper/one", "upper/etc", "work/work", "upper/big"):
+        fewer.remove(gone)
+    fewer.add(directory("upper/etc"))  # no opaque folder any more
+    put(path, fewer)
+    assert_holds(path, fewer)
+    assert_sound(path)
+    put(path, RootTree())
+    assert_holds(path, RootTree())
+    assert_sound(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask the kernel")
+def test_the_kernel_sees_the_same(tmp_path: Path) -> None:
+    path = a_stick(tmp_path / "stick")
+    put(path, a_router())
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    run(["mount", "-o", f"loop,ro,offset={MIB}", path, mounted])
+    try:
+        gone = (mounted / "upper/etc/gone").lstat()
+        assert (oct(gone.st_mode), gone.st_rdev) == ("0o20000", 0)
+        far = (mounted / "upper/far").lstat().st_rdev
+        assert (os.major(far), os.minor(far)) == (300, 70_000)
+        assert os.getxattr(mounted / "upper/etc", "trusted.overlay.opaque") == b"y"
+        assert sorted(os.listxattr(mounted / "upper/etc/old")) == ["user.b", "user.empty"]
+        assert (mounted / "upper/one").lstat().st_ino == (mounted / "upper/etc/two").lstat().st_ino
+        assert (mounted / "upper/one").lstat().st_nlink == 3
+        shadow = (mounted / "upper/etc/shadow").lstat()
+        assert (shadow.st_uid, shadow.st_gid, shadow.st_mtime) == (65_534, 4_294_967_294, 2_400_000_000)
+        assert (mounted / "upper/etc/old").lstat().st_mtime == -7
+        assert (mounted / "upper/sparse").lstat().st_blocks < 64
+    finally:
+        run(["umount", mounted])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have the kernel write")
+def test_what_the_kernel_wrote_and_never_unmounted_is_found(tmp_path: Path) -> None:
+    path, live, mounted = a_stick(tmp_path / "stick"), tmp_path / "live", tmp_path / "mounted"
+    mounted.mkdir()
+    live.write_bytes(path.read_bytes())
+    run(["mount", "-o", f"loop,offset={MIB}", live, mounted])
+    try:
+        (mounted / "upper/etc").mkdir()
+        for number in range(300):
+            with (mounted / f"upper/etc/file{number}").open("w") as stream:
+                stream.write(f"{number}\n" * 99)
+                stream.flush()
+                os.fsync(stream.fileno())
+        (mounted / "upper/etc/file7").unlink()
+        os.setxattr(mounted / "upper/etc/file8", "trusted.x", b"1")
+        with (mounted / "upper/etc/file8").open("a") as stream:
+            stream.write("more")
+            stream.flush()
+            os.fsync(stream.fileno())  # into the journal, and no further
+        path.write_bytes(live.read_bytes())  # the plug is pulled
+    finally:
+        run(["umount", mounted])
+    assert run(["e2fsck", "-fn", f"{path}?offset={MIB}"], check=False).returncode != 0
+    image = path.read_bytes()
+    with opened(path, writable=False) as (target, volume), read_content(target, volume) as tree:
+        assert len([entry for entry in tree if entry.kind is Kind.FILE]) == 299
+        assert tree["upper/etc/file299"].content.read() == b"299\n" * 99
+        assert tree["upper/etc/file8"].xattrs == {"trusted.x": b"1"}
+    assert path.read_bytes() == image, "reading changes nothing"
+
+
+def test_a_folder_with_thousands_of_names_in_it(tmp_path: Path) -> None:
+    tree = RootTree([directory("upper"), file("upper/f", b"x")])
+    for number in range(1500):
+        tree.add(hardlink(f"upper/further name {number:05}", "upper/f"))
+        tree.add(symlink(f"upper/{number:05}", "f"))
+    for options in ((), ALL_FEATURES):
+        path = a_stick(tmp_path / "stick", "ext4", *options)
+        put(path, tree)
+        assert_holds(path, tree)
+        assert_sound(path)
+        path.unlink()
+
+
+def test_names_with_line_ends_are_read_and_removed_but_not_made(tmp_path: Path) -> None:
+    path = a_stick(tmp_path / "stick")
+    for command in (
+        'mkdir "/upper/a\nb\rc"',
+        'symlink "/upper/a\nb\rc/l\nn" "t\nx"',
+        'ea_set "/upper/a\nb\rc" user.x y',
+    ):
+        run(["debugfs", "-w", "-R", command, f"{path}?offset={MIB}"])
+    with opened(path, writable=False) as (target, volume), read_content(target, volume) as tree:
+        assert tree["upper/a\nb\rc/l\nn"].target == "t\nx"
+        assert tree["upper/a\nb\rc"].xattrs == {"user.x": b"y"}
+    put(path, RootTree([directory("upper")]))
+    assert_sound(path)
+    image = path.read_bytes()
+    for bad in (
+        file("upper/a\nb", b""),
+        symlink("upper/a", "\r"),
+        Entry("upper/c", Kind.FILE, 0, xattrs={"user.\n": b""}),
+    ):
+        with pytest.raises(LivebuilderError, match="line end"):
+            put(path, RootTree([directory("upper"), bad]))
+    with pytest.raises(LivebuilderError, match="cannot hold"):
+        put(path, RootTree([Entry("upper", Kind.DIRECTORY, 0o755, xattrs={"weird.x": b""})]))
+    assert path.read_bytes() == image
+
+
+def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    path = a_stick(tmp_path / "stick")
+    image = path.read_bytes()
+    with pytest.raises(LivebuilderError, match=r"it is full; nothing was written"):
+        put(path, RootTree([file("big", random.Random(1).randbytes(30 * MIB))]))
+    with pytest.raises(LivebuilderError, match=r"nothing was written"):
+        put(path, RootTree([Entry("f", Kind.FILE, 0o644, xattrs={"user.big": bytes(60_000)})]))
+    assert path.read_bytes() == image
+
+
+def test_a_damaged_file_system_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = a_stick(tmp_path / "stick")
+    with path.open("r+b") as stream:
+        stream.seek(MIB + 8192)
+        stream.write(os.urandom(512 * 1024))
+    image = path.read_bytes()
+    with pytest.raises(LivebuilderError) as caught:
+        put(path, RootTree())
+    assert "e2fsck -f" in (caught.value.hint or "")
+    assert path.read_bytes() == image
+
+
+def test_no_file_system_for_settings_is_refused(tmp_path: Path) -> None:
+    volume = Volume(path="x1", number=1, offset_bytes=MIB, size_bytes=22 * MIB, fs="vfat")
+    with open_target(describe(a_stick(tmp_path / "stick")), writable=False) as target:
+        with (
+            pytest.raises(LivebuilderError, match="cannot be storage: it keeps neither owners"),
+            read_content(target, volume),
+        ):
+            pass
+        if os.geteuid() != 0:
+            btrfs = Volume(path="x1", number=1, offset_bytes=MIB, size_bytes=22 * MIB, fs="btrfs")
+            with pytest.raises(LivebuilderError, match="only root"), read_content(target, btrfs):
+                pass
+
+
+def kernel_has(fs: str) -> bool:
+    if find_tool("modprobe"):
+        run(["modprobe", fs], check=False)
+    return any(line.split()[-1] == fs for line in Path("/proc/filesystems").read_text().splitlines())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("fs", ["btrfs", "f2fs"])
+def test_what_has_to_be_mounted_is_mounted_as_a_copy(tmp_path: Path, fs: str) -> None:
+    if not kernel_has(fs):
+        pytest.skip(f"the kernel of this machine has no {fs}")
+    path = a_stick(tmp_path / "stick", fs, size_bytes=128 * MIB)
+    before = Path("/proc/self/mounts").read_text()
+    put(path, a_router())
+    assert_holds(path, a_router())
+    put(path, RootTree([directory("upper")]))
+    assert_holds(path, RootTree([directory("upper")]))
+    assert Path("/proc/self/mounts").read_text() == before
+
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0\n\r") | st.sampled_from(" \"'<>#\\$-"), min_size=1, max_size=40
+).filter(lambda name: name not in (".", "..", "lost+found"))
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["trusted.overlay.opaque", "user.a b", "security.capability", "trusted.overlay.metacopy"]),
+    st.binary(max_size=40), max_size=2,
+)  # fmt: skip
+DEVICES = st.tuples(st.integers(0, 4095), st.integers(0, 2**20 - 1))
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> RootTree:
+    tree = RootTree()
+    folders = [""]
+    for _ in range(draw(st.integers(0, 12))):
+        parent = draw(st.sampled_from(folders))
+        path = f"{parent}/{draw(NAMES)}" if parent else draw(NAMES)
+        if path in tree:
+            continue
+        kind = draw(st.sampled_from(Kind))
+        files = [entry.path for entry in tree if entry.kind is Kind.FILE]
+        if kind is Kind.HARDLINK:
+            if files:
+                tree.add(hardlink(path, draw(st.sampled_from(files))))
+            continue
+        number = st.integers(0, 2**32 - 2)
+        tree.add(
+            Entry(
+                path, kind, draw(st.integers(0, 0o7777)), draw(number), draw(number),
+                draw(st.integers(-(2**31), 2**33)),
+                file("x", draw(st.binary(max_size=9000))).content if kind is Kind.FILE else file("x", b"").content,
+                draw(NAMES) if kind is Kind.SYMLINK else "",
+                draw(DEVICES) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
+                draw(ATTRIBUTES) if kind in (Kind.FILE, Kind.DIRECTORY) else {},
+            )
+        )  # fmt: skip
+        if kind is Kind.DIRECTORY:
+            folders.append(path)
+    return tree
+
+
+# Without shrinking, which takes minutes at this price of an example.
+@settings(
+    max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=[HealthCheck.too_slow]
+)
+@given(first=trees(), second=trees())
+def test_any_tree_is_kept_and_any_other_takes_its_place(first: RootTree, second: RootTree) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path = a_stick(Path(name) / "stick")
+        for tree in (first, second):
+            put(path, tree)
+            assert_holds(path, tree)
+        assert_sound(path)
