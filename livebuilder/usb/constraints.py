@@ -50,6 +50,7 @@ CODES_OF_USES: tuple[tuple[str, str, str], ...] = (
     ("held by ", "held", "stop what uses it first; lsblk {path} shows it"),
 )
 _OTHER_USE = ("held", "stop what uses it first")
+_RUNNING = (_MOUNTED, "held by ", "swap in use")  # the others are what stands on the disk, used or not
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,19 @@ def judge(
     `needed_bytes`: what has to fit. `iso_on`: what the ISO to be written lies on, from `devices.disks_holding()`.
     `others`: the devices that are there too, to notice that two have the same serial number.
     """
-    found = (
-        *_kind(device, purpose),
-        *_identity(device, purpose, others),
-        *_rights(device, purpose),
-        *_medium(device, purpose, needed_bytes),
-        *_uses(device, purpose),
-        *_iso(device, iso_on),
-        *_erasing(device, purpose),
-    )
+    if device.kind not in ("disk", "partition", "image"):
+        text = f"{device.path} is no disk but of the kind {device.kind}: give a stick or a card"
+        found = [Finding("refuse", "not-a-disk", text), *_uses(device, purpose)]
+    else:
+        found = [
+            *_place(device, purpose),
+            *_identity(device, purpose, others),
+            *_rights(device, purpose),
+            *_medium(device, purpose, needed_bytes),
+            *_uses(device, purpose),
+            *_iso(device, iso_on),
+            *_erasing(device, purpose),
+        ]
     shown = dict.fromkeys(replace(finding, text=_shown(finding.text)) for finding in found)
     return tuple(sorted(shown, key=lambda finding: _LEVELS.index(finding.level)))
 
@@ -135,15 +140,11 @@ def is_our_image(device: BlockDevice) -> bool:
 # The rules
 
 
-def _kind(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
+def _place(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
     path = device.path
-    if device.kind == "partition":
-        if purpose in _WHOLE_DISK:
-            disk = device.parent or "its disk"
-            yield Finding("refuse", "partition", f"{path} is a partition: give the whole disk, {disk}")
-    elif device.kind not in ("disk", "image"):
+    if device.kind == "partition" and purpose in _WHOLE_DISK:
         yield Finding(
-            "refuse", "not-a-disk", f"{path} is no disk but of the kind {device.kind}: give a stick or a card"
+            "refuse", "partition", f"{path} is a partition: give the whole disk, {device.parent or 'its disk'}"
         )
     if device.kind == "image" or device.removable or device.bus in ("usb", "mmc"):
         return
@@ -183,8 +184,8 @@ def _elsewhere(device: BlockDevice, others: Iterable[BlockDevice]) -> Iterator[B
 
 def _rights(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
     if device.problem:
-        text = f"{device.path} cannot be read ({device.problem}), so nobody knows what is on it: unplug it and plug it in again"
-        yield Finding("refuse", "unreadable", text)
+        text = f"{device.path} cannot be read ({device.problem}), so nobody knows what is on it"
+        yield Finding("refuse", "unreadable", f"{text}: unplug it and plug it in again")
         return
     if device.readable and (device.writable or purpose not in _WRITING):
         return
@@ -219,10 +220,9 @@ def _medium(device: BlockDevice, purpose: Purpose, needed_bytes: int) -> Iterato
 
 
 def _uses(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
-    used = [(device.path, use) for use in device.uses]
-    used += [(volume.path, use) for volume in device.volumes for use in volume.uses if use not in device.uses]
-    for path, use in used:
-        yield _use(path, use)
+    yield from _uses_of(device.path, device.uses)
+    for volume in device.volumes:
+        yield from _uses_of(volume.path, [use for use in volume.uses if use not in device.uses])
     for use in device.disk_uses:
         disk = device.parent or "its disk"
         if purpose in _WRITING and _is_system(use):
@@ -231,14 +231,21 @@ def _uses(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
             yield Finding("note", "disk-in-use", f"{device.path} is on {disk}, which is in use elsewhere: {use}")
 
 
-def _use(path: str, use: str) -> Finding:
-    if _is_system(use):
-        return Finding("refuse", "system", f"{path} is {use}: this machine runs from it")
-    if use.startswith(_MOUNTED):
-        point = use.removeprefix(_MOUNTED)
-        return Finding("refuse", "mounted", f"{path} is {use}: umount {shlex.quote(point)}")
-    code, cure = next(((code, cure) for start, code, cure in CODES_OF_USES if use.startswith(start)), _OTHER_USE)
-    return Finding("refuse", code, f"{path} is in use, {use}: {cure.format(path=path)}")
+def _uses_of(path: str, uses: Sequence[str]) -> Iterator[Finding]:
+    running = any(use.startswith(_RUNNING) for use in uses)
+    for use in uses:
+        if _is_system(use):
+            yield Finding("refuse", "system", f"{path} is {use}: this machine runs from it")
+        elif use.startswith(_MOUNTED):
+            point = shlex.quote(use.removeprefix(_MOUNTED))
+            yield Finding("refuse", "mounted", f"{path} is {use}: umount {point}")
+        else:
+            code, cure = next(
+                ((code, cure) for start, code, cure in CODES_OF_USES if use.startswith(start)), _OTHER_USE
+            )
+            if running and not use.startswith(_RUNNING):
+                cure = _OTHER_USE[1]  # nobody is told to wipe what is in use
+            yield Finding("refuse", code, f"{path} is in use, {use}: {cure.format(path=path)}")
 
 
 def _is_system(use: str) -> bool:
@@ -264,13 +271,13 @@ def _erasing(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
             text = f"{path} is not empty and is no stick made by livebuilder: --erase {name} if it may be lost"
             yield Finding("needs-erase", "not-ours", text)
         return
-    cure = f"--erase {shlex.quote(device.serial) or 'SERIAL'} if it may be lost"
+    cure = f"--erase {shlex.quote(device.serial or 'SERIAL')} if it may be lost"
     if device.data:
         yield Finding("needs-erase", "data", f"{path} has data on it ({_content(device)}): {cure}")
     if device.size_bytes > LARGE_BYTES:
         text = f"{path} is {render_size(device.size_bytes)} large, more than settings need: {cure}"
         yield Finding("needs-erase", "large", text)
-    if device.bus not in ("usb", "mmc"):
+    if device.removable and device.bus not in ("usb", "mmc"):
         text = f"{path} says that it can be taken out and is on the bus {device.bus or '(unknown)'}, as inner disks are"
         yield Finding("needs-erase", "inner-bus", f"{text}: {cure}")
 
@@ -293,7 +300,9 @@ def render_devices(devices: Iterable[BlockDevice], findings: Mapping[str, Sequen
         cells = (device.path, device.model, device.serial, size, device.bus, device.table)
         rows.append((*(_shown(cell) or "-" for cell in cells), _verdict(found)))  # type: ignore[arg-type]
         lines = [_volume_line(volume) for volume in device.volumes]
-        notes.append([*lines, *(finding.text for finding in found)])
+        # How to erase it is told only where that would be accepted.
+        told = (finding.text for finding in found if finding.level != "needs-erase" or may_use(found))
+        notes.append([*lines, *told])
     if len(rows) == 1:
         return "no disk that can be taken out; --all shows the others"
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
