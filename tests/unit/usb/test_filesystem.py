@@ -11,16 +11,14 @@ UUID = "11111111-2222-4333-8444-555555555555"
 IMAGE, TREE = Path("/s/volume"), Path("/s/tree")
 
 
-def _argv(fs: str, *, size_bytes: int = 62 * MIB, as_root: bool = True) -> list[tuple[str, ...]]:
-    commands = make_commands(
-        FILE_SYSTEMS[fs], IMAGE, size_bytes=size_bytes, label="rootfs_data", uuid=UUID, tree=TREE, as_root=as_root
-    )
+def _argv(fs: str, *, size_bytes: int = 62 * MIB) -> list[tuple[str, ...]]:
+    commands = make_commands(FILE_SYSTEMS[fs], IMAGE, size_bytes=size_bytes, label="rootfs_data", uuid=UUID, tree=TREE)
     return [command.argv for command in commands]
 
 
 def test_ext4_is_made_by_exactly_these_words() -> None:
     make, fill = make_commands(
-        FILE_SYSTEMS["ext4"], IMAGE, size_bytes=62 * MIB, label="rootfs_data", uuid=UUID, tree=TREE, as_root=False
+        FILE_SYSTEMS["ext4"], IMAGE, size_bytes=62 * MIB, label="rootfs_data", uuid=UUID, tree=TREE
     )
     features = (
         "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
@@ -52,6 +50,19 @@ def test_small_sticks_have_more_inodes(size_bytes: int, every: str) -> None:
     assert argv[argv.index("-i") + 1] == every
 
 
+@pytest.mark.parametrize(
+    ("fs", "size_bytes", "lazy"),
+    [("ext4", 62 * MIB, 0), ("ext4", 4 * GIB, 0), ("ext4", 8 * GIB, 1), ("ext3", 8 * GIB, 0), ("ext2", 8 * GIB, 0)],
+)
+def test_for_a_used_disk_zeros_are_written_but_for_tables_that_may_wait(fs: str, size_bytes: int, lazy: int) -> None:
+    make, _ = make_commands(
+        FILE_SYSTEMS[fs], IMAGE, size_bytes=size_bytes, label="rootfs_data", uuid=UUID, tree=TREE, as_root=False,
+        for_used_disk=True,
+    )  # fmt: skip
+    assert make.env == {"MKE2FS_CONFIG": "/dev/null", "UNIX_IO_NOZEROOUT": "1"}
+    assert f"lazy_itable_init={lazy},lazy_journal_init=0,nodiscard,root_owner=0:0" in make.argv
+
+
 def test_f2fs_is_made_and_then_filled() -> None:
     assert _argv("f2fs") == [
         ("mkfs.f2fs", "-q", "-t", "0", "-l", "rootfs_data", "-U", UUID, "/s/volume"),
@@ -63,7 +74,6 @@ def test_btrfs_is_made_in_one_go_and_mixed_when_small() -> None:
     small = ("mkfs.btrfs", "--quiet", "--mixed", "--nodesize", "4096", "--label", "rootfs_data", "--uuid", UUID,
              "--rootdir", "/s/tree", "/s/volume")  # fmt: skip
     assert _argv("btrfs") == [small]
-    assert _argv("btrfs", as_root=False) == [("unshare", "--map-root-user", *small)]
     assert "--mixed" not in _argv("btrfs", size_bytes=GIB)[0]
 
 
