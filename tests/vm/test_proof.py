@@ -14,7 +14,7 @@ from livebuilder.vm import scenario
 from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Media, machine_named
 from livebuilder.vm.scenario import HOSTNAME_CONFIG, TOKEN_PATH, Proof, proof_to_json, two_boot_proof
-from tests.support.builds import BuiltImage, SmallSystem, run_command
+from tests.support.builds import BuiltImage, SmallSystem, run_command, shared_folder
 from tests.support.documents import assert_documented
 from tests.support.echo_kernel import echo_kernel
 from tests.support.isos import small_plan
@@ -53,17 +53,29 @@ def prove(iso: Path, folder: Path, *, machine: str = "pc-2000", **how: object) -
     return two_boot_proof(iso, stick=stick, logs=folder / "logs", machine=machine_named(machine), **how)  # type: ignore[arg-type]
 
 
-def test_a_router_that_waits_at_its_menu_and_has_no_serial_console(tmp_path: Path) -> None:
-    """The command, on the machine it takes by default; the router's name is set and kept as well."""
-    build_small(tmp_path / "image", "boot.timeout=0", 'boot.console=["tty0"]', "storage.label=attic")
+@pytest.fixture(scope="module")
+def silent_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
+    """A router that waits at its menu for ever and has no serial console."""
+
+    def build(folder: Path) -> None:
+        build_small(folder, "boot.timeout=0", 'boot.console=["tty0"]', "storage.label=attic")
+
+    return BuiltImage(shared_folder(tmp_path_factory, "silent-image", build))
+
+
+# On the third machine the default image is proved, in test_command.py.
+@pytest.mark.parametrize("machine", ["pc-1997", "pc-modern"])
+def test_a_router_that_waits_at_its_menu_and_has_no_serial_console(
+    silent_image: BuiltImage, tmp_path: Path, machine: str
+) -> None:
+    """The command; the router's name is set and kept as well."""
     logs = tmp_path / "logs"
-    outcome = run_command(
-        "vm", "test", BuiltImage(tmp_path / "image").iso, "--logs", logs, "--json", timeout_seconds=600
-    )
+    words = ("--logs", logs, "--json", *(("--machine", machine) if machine != "pc-1997" else ()))
+    outcome = run_command("vm", "test", silent_image.iso, *words, timeout_seconds=600)
     assert outcome.status == 0, outcome.stdout + outcome.stderr
     proof = outcome.json
     assert_documented("vm test", proof)
-    assert (proof["machine"], proof["success"], proof["reasons"]) == ("pc-1997", True, [])
+    assert (proof["machine"], proof["success"], proof["reasons"]) == (machine, True, [])
     first, second, control = proof["boots"]
     assert first["changed"] == [TOKEN_PATH, HOSTNAME_CONFIG] and second["changed"] == control["changed"] == []
     assert [boot["hostname"] for boot in proof["boots"]] == ["small", proof["hostname"], "small"]
