@@ -322,18 +322,21 @@ def _state_told(target: Target) -> Iterator[None]:
 
 
 def _open(device: BlockDevice, *, writable: bool) -> int:
-    path = Path(device.path)
+    path, is_right_kind = Path(device.path), stat.S_ISREG if device.kind == "image" else stat.S_ISBLK
+    no_more = LivebuilderError(
+        f"{path} is no {device.kind} any more: it was left as it is", hint="livebuilder usb list"
+    )
     try:
-        wanted_disk = stat.S_ISBLK(path.stat().st_mode)
-        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(path, flags | (os.O_EXCL | os.O_DIRECT if wanted_disk else 0))
+        if not is_right_kind(path.stat().st_mode):
+            raise no_more
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        descriptor = os.open(path, flags if device.kind == "image" else flags | os.O_EXCL | os.O_DIRECT)
     except OSError as error:
         message, hint = _why_not_opened(path, error)
         raise LivebuilderError(f"{path} {message}: it was left as it is", hint=hint) from error
-    mode = os.fstat(descriptor).st_mode
-    if not (stat.S_ISREG(mode) if device.kind == "image" else stat.S_ISBLK(mode) and wanted_disk):
+    if not is_right_kind(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise LivebuilderError(f"{path} is {device.kind} no more: it was left as it is", hint="livebuilder usb list")
+        raise no_more
     return descriptor
 
 

@@ -164,6 +164,14 @@ def test_a_file_that_is_gone_is_told(image: Path) -> None:
         pytest.fail("there is nothing")
 
 
+def test_what_is_another_kind_of_file_by_now_is_not_opened(image: Path) -> None:
+    device = describe(image)
+    image.unlink()
+    os.mkfifo(image)  # opening one waits for ever
+    with pytest.raises(LivebuilderError, match="is no image any more"), open_target(device, writable=False):
+        pytest.fail("it is no file")
+
+
 # The same as planned for
 
 
