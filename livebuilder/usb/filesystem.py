@@ -85,14 +85,14 @@ def make_commands(
     label: str,
     uuid: str,
     tree: Path,
-    as_root: bool,
     for_used_disk: bool = False,
 ) -> tuple[Command, ...]:
     """What makes `kind` in the file `image`, which is `size_bytes` long and all zeros, nothing being mounted.
 
-    `tree` holds the folders and the link for those tools that copy a folder. Whoever runs the commands, all files
-    belong to 0:0: `as_root` says whether the caller is root already. With `for_used_disk` the zeros that matter are
-    written and not left out as holes, so that what is no hole in `image` makes the file system on any disk.
+    `tree` holds the folders and the link for those tools that copy a folder. All files belong to 0:0, whoever runs the
+    commands, but for btrfs, where they belong to whom `tree` does until `btrfs.give_to_root()` was there. With
+    `for_used_disk` the zeros that matter are written and not left out as holes, so that what is no hole in `image`
+    makes the file system on any disk.
     """
     if kind.name == "f2fs":
         return (
@@ -101,10 +101,8 @@ def make_commands(
         )
     if kind.name == "btrfs":
         mixed = ("--mixed", "--nodesize", "4096") if size_bytes < _MIXED_BELOW else ()
-        # --rootdir copies owners: in a user namespace of its own the caller is root.
-        become_root = () if as_root else ("unshare", "--map-root-user")
         argv = ("mkfs.btrfs", "--quiet", *mixed, "--label", label, "--uuid", uuid, "--rootdir", str(tree), str(image))
-        return (Command((*become_root, *argv)),)
+        return (Command(argv),)
     inode_every = 4 * KIB if size_bytes < _MANY_SMALL_FILES else 16 * KIB
     # A table of inodes takes a sixty-fourth of the disk. Where uninit_bg marks those without an inode, Linux makes the
     # zeros itself while the stick is in use, and e2fsck does without; elsewhere they have to be written.

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livebuilder.console import step
-from livebuilder.errors import CommandError, LivebuilderError
+from livebuilder.errors import LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.sizes import MIB, render_size
 from livebuilder.staging import verify_room
 from livebuilder.usb.bootcode import has_boot_code, write_boot_code
+from livebuilder.usb.btrfs import give_to_root
 from livebuilder.usb.fdisk import Partition, open_disk
 from livebuilder.usb.filesystem import (
     FOLDERS,
@@ -205,10 +206,12 @@ def _make_file_system(volume: Path, plan: StickPlan, *, tree: Path, for_used_dis
     kind = plan.file_system
     commands = make_commands(
         kind, volume, size_bytes=plan.partition_bytes, label=plan.label, uuid=plan.file_system_uuid,
-        tree=tree, as_root=os.geteuid() == 0, for_used_disk=for_used_disk,
+        tree=tree, for_used_disk=for_used_disk,
     )  # fmt: skip
     for command in commands:
         _run(command)
+    if kind.name == "btrfs":
+        _give_btrfs_to_root(volume)
     # mkfs.btrfs --rootdir lets a file grow that is too small for it.
     if volume.stat().st_size != plan.partition_bytes:
         raise LivebuilderError(f"{kind.name} does not fit into {render_size(plan.partition_bytes)}")
@@ -219,12 +222,16 @@ def _make_file_system(volume: Path, plan: StickPlan, *, tree: Path, for_used_dis
 
 
 def _run(command: Command) -> None:
-    try:
-        run(command.argv, input_bytes=command.input_bytes, env=command.env)
-    except CommandError as error:
-        if command.argv[0] == "unshare" and "unshare" in error.stderr:
-            error.hint = "this machine keeps ordinary users from being root in a namespace of their own: use sudo"
-        raise
+    run(command.argv, input_bytes=command.input_bytes, env=command.env)
+
+
+def _give_btrfs_to_root(volume: Path) -> None:
+    with volume.open("rb") as stream:
+        data = list(data_ranges(stream.fileno()))
+    found = give_to_root(volume, data)
+    made = len(FOLDERS) + 2  # the link and the top folder
+    if found < made:
+        raise LivebuilderError(f"the new btrfs has {found} files where {made} were made")
 
 
 def _verify_layout(found: dict[str, tuple[int, int, int]]) -> None:

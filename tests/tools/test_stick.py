@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import stat
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from livebuilder import process
-from livebuilder.errors import CommandError, LivebuilderError
+from livebuilder.errors import LivebuilderError
 from livebuilder.process import run
 from livebuilder.sizes import GIB, MIB
 from livebuilder.usb import stick
 from livebuilder.usb.bootcode import BOOT_CODE
+from livebuilder.usb.btrfs import give_to_root
 from livebuilder.usb.fdisk import NewPartition, open_disk
 from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, check_command, make_commands, scratch_bytes
 from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick, plan_to_json, render_plan
@@ -160,29 +162,109 @@ def for_everybody() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize(("namespace", "owner"), [(True, "0"), (False, "4321")])
-def test_a_btrfs_stick_made_by_an_ordinary_user_belongs_to_root(
-    for_everybody: Path, namespace: bool, owner: str
-) -> None:
-    me = os.geteuid()
-    user = 4321 if me == 0 else me
-    tree = for_everybody / "tree"
+def _btrfs_of_somebody(folder: Path, size_bytes: int = 62 * MIB) -> Path:
+    """A btrfs made of a folder that belongs to an ordinary user, by mkfs.btrfs alone."""
+    tree, volume = folder / "tree", folder / "volume"
     stick._layout(tree)
-    for path in (tree, *tree.iterdir()):
-        os.chown(path, user, -1, follow_symlinks=False)
-    volume = for_everybody / "volume"
+    if os.geteuid() == 0:
+        for path in (tree, *tree.iterdir()):
+            os.chown(path, 4321, 4321, follow_symlinks=False)
     volume.touch()
-    os.truncate(volume, 62 * MIB)
-    os.chown(volume, user, -1)
+    os.truncate(volume, size_bytes)
     (command,) = make_commands(
-        FILE_SYSTEMS["btrfs"], volume, size_bytes=62 * MIB, label="x", uuid=str(StickIdentity.random().disk), tree=tree,
-        as_root=not namespace,
-    )  # fmt: skip
-    become = ["setpriv", "--reuid", str(user), "--clear-groups"] if me == 0 else []
-    run([*become, *command.argv])
-    wanted = owner if namespace else str(user)
-    assert ("40755", wanted) in _btrfs_inodes(volume)
-    assert ("120777", wanted) in _btrfs_inodes(volume)
+        FILE_SYSTEMS["btrfs"],
+        volume,
+        size_bytes=size_bytes,
+        label="x",
+        uuid=str(StickIdentity.random().disk),
+        tree=tree,
+    )
+    run(command.argv)
+    return volume
+
+
+def _data_of(volume: Path) -> list[tuple[int, int]]:
+    with volume.open("rb") as stream:
+        return list(stick.data_ranges(stream.fileno()))
+
+
+def _owners(volume: Path) -> set[tuple[str, str]]:
+    told = run(["btrfs", "inspect-internal", "dump-tree", "-t", "5", volume]).stdout
+    return set(re.findall(r" uid (\d+) gid (\d+) ", told))
+
+
+def _leaves(volume: Path) -> list[int]:
+    """Where the newest leaf of the tree of files is, and its copies: level 0 of the tree that is number 5."""
+    ages = {}
+    with volume.open("rb") as stream:
+        for place in (at for start, end in _data_of(volume) for at in range(start, end, 4096)):
+            stream.seek(place)
+            age, owner, _count, level = struct.unpack_from("<QQIB", stream.read(4096), 0x50)
+            if (owner, level) == (5, 0):
+                ages[place] = age
+    return [place for place, age in ages.items() if age == max(ages.values())]
+
+
+def _spoil(volume: Path, place: int) -> None:
+    with volume.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(b"?")
+
+
+@pytest.mark.parametrize(("size_bytes", "copies"), [(62 * MIB, 1), (2 * GIB, 2)])
+def test_a_btrfs_is_given_to_root_with_every_copy(tmp_path: Path, size_bytes: int, copies: int) -> None:
+    volume = _btrfs_of_somebody(tmp_path, size_bytes)
+    tree = (tmp_path / "tree").stat()
+    assert (str(tree.st_uid), str(tree.st_gid)) in _owners(volume)
+    assert give_to_root(volume, _data_of(volume)) >= 4 * copies, "the top, two folders and a link; and older leaves"
+    assert _owners(volume) == {("0", "0")}
+    run(check_command(FILE_SYSTEMS["btrfs"], volume).argv)
+    leaves = _leaves(volume)
+    assert len(leaves) == copies
+    if copies > 1:
+        _spoil(volume, leaves[0] + 1000)
+        assert _owners(volume) == {("0", "0")}, "the other copy serves"
+
+
+def test_a_leaf_that_is_damaged_is_left_alone(tmp_path: Path) -> None:
+    volume = _btrfs_of_somebody(tmp_path)
+    (leaf,) = _leaves(volume)
+    _spoil(volume, leaf + 1000)
+    before = volume.read_bytes()
+    with pytest.raises(LivebuilderError, match="where 4 were made"):
+        stick._give_btrfs_to_root(volume)
+    assert volume.read_bytes()[leaf : leaf + 4096] == before[leaf : leaf + 4096]
+
+
+def test_what_is_no_btrfs_belongs_to_nobody(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.write_bytes(bytes(MIB))
+    with pytest.raises(LivebuilderError, match=r"volume has no btrfs in it"):
+        give_to_root(volume, [])
+    made = _btrfs_of_somebody(tmp_path)
+    with made.open("r+b") as stream:
+        stream.seek(64 * 1024 + 0xC4)
+        stream.write(b"\1")
+    with pytest.raises(LivebuilderError, match=r"checksums other than CRC-32C \(kind 1\)"):
+        give_to_root(made, [])
+
+
+def test_a_btrfs_stick_made_by_an_ordinary_user_belongs_to_root(for_everybody: Path) -> None:
+    """Where the user may not even have a namespace of his own: in a chroot, or where a distribution forbids it."""
+    path = for_everybody / "stick.img"
+    become = ["setpriv", "--reuid", "4321", "--clear-groups"] if os.geteuid() == 0 else []
+    words: list[str | Path] = [
+        "-c",
+        "from livebuilder.__main__ import main; main()",
+        "usb",
+        "image",
+        path,
+        "--fs",
+        "btrfs",
+    ]
+    run([*become, sys.executable, *words])
+    assert path.stat().st_uid == (4321 if become else os.geteuid())
+    assert _btrfs_inodes(path) == {("40755", "0"), ("120777", "0")}
 
 
 # What is there already.
@@ -318,16 +400,6 @@ def test_missing_tools_are_all_named_before_anything_is_made(tmp_path: Path, mon
         make_stick_image(tmp_path / "stick.img", _plan(fs="f2fs", size_bytes=66 * MIB))
     assert "livebuilder doctor" in (caught.value.hint or "")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_user_namespaces_a_btrfs_stick_says_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "unshare: unshare failed: Operation not permitted"
-    _fake_tool(tmp_path / "bin", "unshare", f"echo '{said}' >&2; exit 1", monkeypatch)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(CommandError) as caught:
-        make_stick_image(tmp_path / "stick.img", _plan(fs="btrfs"))
-    assert "sudo" in (caught.value.hint or "")
-    assert [p.name for p in tmp_path.iterdir()] == ["bin"]
 
 
 _SCRIPT = """

@@ -56,8 +56,7 @@ def test_small_sticks_have_more_inodes(size_bytes: int, every: str) -> None:
 )
 def test_for_a_used_disk_zeros_are_written_but_for_tables_that_may_wait(fs: str, size_bytes: int, lazy: int) -> None:
     make, _ = make_commands(
-        FILE_SYSTEMS[fs], IMAGE, size_bytes=size_bytes, label="rootfs_data", uuid=UUID, tree=TREE, as_root=False,
-        for_used_disk=True,
+        FILE_SYSTEMS[fs], IMAGE, size_bytes=size_bytes, label="rootfs_data", uuid=UUID, tree=TREE, for_used_disk=True
     )  # fmt: skip
     assert make.env == {"MKE2FS_CONFIG": "/dev/null", "UNIX_IO_NOZEROOUT": "1"}
     assert f"lazy_itable_init={lazy},lazy_journal_init=0,nodiscard,root_owner=0:0" in make.argv
