@@ -182,7 +182,7 @@ def usb_image(
     """
     from livebuilder.sizes import parse_size
     from livebuilder.usb.plan import StickIdentity, plan_stick, plan_to_json, render_plan
-    from livebuilder.usb.stick import make_stick_image, render_stick
+    from livebuilder.usb.stick import make_stick_image
 
     with as_usage():
         plan = plan_stick(size_bytes=parse_size(size), fs=fs, label=label, table=table, identity=StickIdentity.random())
@@ -190,7 +190,7 @@ def usb_image(
         show(plan_to_json(plan), render_plan(plan), as_json=as_json)
         return
     report = make_stick_image(path, plan, force=force)
-    show(report.facts(), render_stick(report), as_json=as_json)
+    show(report.to_json(), report.render(), as_json=as_json)
 
 
 def _given(target: Path | None) -> Path:

@@ -93,11 +93,6 @@ class StickReport:
     facts = to_json
 
 
-def render_stick(report: StickReport) -> str:
-    """The report for a reader."""
-    return report.render()
-
-
 def make_stick_image(path: Path, plan: StickPlan, *, force: bool = False) -> StickReport:
     """Make the image file `path` as planned and return what was read back from it.
 

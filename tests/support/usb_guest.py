@@ -69,7 +69,8 @@ class UsbGuest:
 
     def start(self, command: str, log: str) -> None:
         """Begin a line of sh in the guest and let it run; its output and, last, its status go into `share`/`log`."""
-        self.shell.run(f'( ( {command} ) >/mnt/{log} 2>&1 </dev/null; echo "status $?" >>/mnt/{log} ) &', attempts=1)
+        line = f'{{ ( ( {command} ) >/mnt/{log} 2>&1 </dev/null; echo "status $?" >>/mnt/{log} ) & }}'
+        self.shell.run(line, attempts=1)
 
 
 def make_initramfs(folder: Path) -> tuple[Path, Path]:
@@ -108,7 +109,7 @@ def usb_guest(
     ]
     guest = Guest(
         machine=machine_named("pc-modern"), boot=KernelBoot(*boot, append="console=ttyS0,115200n8 quiet panic=-1"),
-        sticks=tuple(sticks), memory_bytes=1024 * MIB, extra=(*virtfs, *extra),
+        sticks=tuple(sticks), memory_bytes=1024 * MIB, extra=("-global", "qemu-xhci.p3=15", *virtfs, *extra),
     )  # fmt: skip
     with run_guest(guest, log=log, accelerator=TCG) as session:
         session.wait_for("# ", timeout_seconds=SECONDS)

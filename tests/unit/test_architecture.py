@@ -27,7 +27,7 @@ SOLE_IMPORTERS = {
     "subprocess": {"process"},
     "pycdlib": {"iso.writer"},
     "ctypes": {"usb.fdisk", "doctor"},
-    "typer": {"cli", "cli.common", "cli.usb", "cli.vm"},
+    "typer": {"cli", "cli.common", "cli.consent", "cli.usb", "cli.vm"},
     "pydantic": {"profile"},
     "qemu": {"vm.session"},
     "pyudev": {"usb.devices"},
