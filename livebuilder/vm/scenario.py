@@ -48,6 +48,7 @@ TOKEN_PATH = "/etc/livebuilder/proof"  # beside the record: every root of ours h
 HOSTNAME_CONFIG = "/etc/config/system"
 SUMMARY = r"livebuilder: (root=\S+ storage=.*)\n"
 BOOT_SECONDS = 300.0
+SETTLE_SECONDS = 600.0  # what /init may wait for a stick that is not there, at most
 SHELL_SECONDS = 150.0  # from the summary to the prompt: some ten times what a root's own start takes
 # What is typed to power off, one after the other, and how long each is waited for: what a person would, and, for a root
 # without it, to the kernel itself "sync", "remount read-only", "off" (Linux: Documentation/admin-guide/sysrq.rst).
@@ -139,7 +140,8 @@ def two_boot_proof(
     """Boot `image` with `stick`, make a setting, power off, boot again and look for it; then once without the stick.
 
     The stick's file is written to, logs and screenshots go to the folder `logs`. `boot_seconds` bounds the way
-    to the prompt. A boot that fails ends the proof: its problems, its log and its last lines are among the facts.
+    to the prompt, the search for a stick that is not there left out. A boot that fails ends the proof: its problems,
+    its log and its last lines are among the facts.
     Raises `LivebuilderError` when `image` has no boot menu, or QEMU cannot be started at all.
     """
     answer = answer_at_prompt(read_config(image))
@@ -183,8 +185,9 @@ def _boot(
             if name == "first":
                 pictures.append(session.screenshot(logs / f"{name}-menu.png"))
             session.type_on_keyboard(answer)
+            limit = boot_seconds if guest.sticks else boot_seconds + SETTLE_SECONDS
             facts["summary"] = session.wait_for(
-                SUMMARY, timeout_seconds=boot_seconds, unless=_STOPPED, meaning="the summary of /init"
+                SUMMARY, timeout_seconds=limit, unless=_STOPPED, meaning="the summary of /init"
             )[1]
             facts["seconds_to_summary"] = round(session.seconds, 2)
             shell = activate_console(session, timeout_seconds=min(boot_seconds, SHELL_SECONDS))
