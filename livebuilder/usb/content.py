@@ -49,6 +49,10 @@ Reader = Callable[[int, int], bytes]
 """Gives the bytes at (offset, length)."""
 
 
+class DamagedError(LivebuilderError):
+    """A file system that has to be mended before it can be read; e2fsck cannot do it without asking."""
+
+
 @dataclass(frozen=True)
 class Change:
     """One thing to do. "set" gives a folder that stays, or was just made, its mode, owner, times and attributes."""
@@ -262,7 +266,7 @@ class _Copy:
         """Have e2fsck mend what it can without asking."""
         done = run(["e2fsck", "-f", "-p", self.image], check=False)
         if done.returncode & ~3:  # 1 and 2: mended, e2fsck(8)
-            raise LivebuilderError(
+            raise DamagedError(
                 f"the file system on {self.volume.path} is damaged: {_last_line(done.stdout)}",
                 hint=f"e2fsck -f {self.volume.path}",
             )
@@ -463,7 +467,7 @@ def used_ranges(read: Reader, *, size_bytes: int, path: str) -> list[Range] | No
         and descriptor_bytes in (32 << n for n in range(6)) and inodes
     )  # fmt: skip
     if not sound:
-        raise LivebuilderError(
+        raise DamagedError(
             f"the superblock of {path} makes no sense: the file system is damaged or larger than its partition",
             hint=f"e2fsck -f {path}",
         )
@@ -487,7 +491,7 @@ def used_ranges(read: Reader, *, size_bytes: int, path: str) -> list[Range] | No
                 low | up << 32 for low, up in zip((block_bitmap, inode_bitmap, inode_table), high, strict=True)
             )
         if max(block_bitmap + 1, inode_bitmap + 1, inode_table + inode_blocks) > blocks:
-            raise LivebuilderError(f"the group descriptors of {path} are damaged", hint=f"e2fsck -f {path}")
+            raise DamagedError(f"the group descriptors of {path} are damaged", hint=f"e2fsck -f {path}")
         found += [(block_bitmap, block_bitmap + 1), (inode_bitmap, inode_bitmap + 1)]
         if not (lazy and flags & _INODE_UNINIT):
             found.append((inode_table, inode_table + inode_blocks))

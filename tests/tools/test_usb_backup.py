@@ -70,7 +70,8 @@ def test_gnu_tar_reads_it(stick: Path, tmp_path: Path) -> None:
     lines = run(["tar", "--numeric-owner", "--xattrs", "-vvtf", tmp_path / "b.tar"]).stdout
     assert "c---------  0/0 " in lines
     assert " link to content/upper/etc/two" in lines
-    assert "trusted.overlay.opaque" in lines
+    lines = run(["tar", "--xattrs", "--xattrs-include=*", "-vvtf", tmp_path / "b.tar"]).stdout
+    assert "x: 1 trusted.overlay.opaque" in lines
     assert "65534/4294967294" in lines
 
 

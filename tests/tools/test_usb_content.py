@@ -210,6 +210,26 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == image
 
 
+def test_until_the_last_part_an_interruption_leaves_the_old_content(tmp_path: Path) -> None:
+    path = a_stick(tmp_path / "stick")
+    put(path, a_router())
+    image = path.read_bytes()
+
+    def interrupt(done: int, total: int) -> None:
+        assert 0 < done < total
+        raise KeyboardInterrupt
+
+    more = a_router()
+    more.add(file("upper/more", random.Random(9).randbytes(5 * MIB)))
+    with pytest.raises(KeyboardInterrupt), opened(path) as (target, volume):
+        change_content(target, volume, lambda _: more, progress=interrupt)
+    assert path.read_bytes() != image
+    assert_holds(path, a_router())
+    assert_sound(path)
+    put(path, more)
+    assert_holds(path, more)
+
+
 def test_a_damaged_file_system_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = a_stick(tmp_path / "stick")
     with path.open("r+b") as stream:
