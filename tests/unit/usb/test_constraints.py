@@ -392,7 +392,7 @@ def test_an_image_is_named_by_its_file_name(typed: str, accepted: bool) -> None:
         ({"table": "gpt", "label": "root"}, False),
     ],
 )
-def test_an_image_of_ours(tmp_path: Path, how: dict[str, str], ours: bool) -> None:
+def test_an_image_of_ours(tmp_path: Path, how: dict[str, Any], ours: bool) -> None:
     path = tmp_path / "stick.img"
     make_stick_image(path, plan_stick(size_bytes=24 * MIB, identity=StickIdentity.random(), **how))
     device = describe(path)
