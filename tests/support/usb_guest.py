@@ -19,10 +19,10 @@ from livebuilder.kernel.modules import ModuleIndex
 from livebuilder.sizes import MIB
 from livebuilder.sources.debian import DebianArchive
 from livebuilder.tree import RootTree, directory, file, symlink
+from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Guest, KernelBoot, Stick, machine_named
 from livebuilder.vm.session import Session, run_guest
 from livebuilder.vm.shell import Answer, GuestShell
-from tests.support.boots import TCG
 
 SECONDS = 240
 _MODULES = (
