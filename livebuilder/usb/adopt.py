@@ -87,6 +87,8 @@ def plan_adoption(device: BlockDevice, volume: Volume, tree: RootTree, *, label:
 
 def adopt(target: Target, volume: Volume, plan: AdoptionPlan, *, progress: Progress = no_progress) -> None:
     """Change what is in `plan` and nothing else, and read it back. Raises `LivebuilderError`."""
+    if plan.changes:
+        target.verify_identity()
     if plan.paths or plan.label is not None:
         change_content(target, volume, lambda tree: with_top(tree, plan.paths), label=plan.label, progress=progress)
     if plan.partition_name is not None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 import stat
 import struct
@@ -268,7 +269,7 @@ class _Copy:
         if done.returncode & ~3:  # 1 and 2: mended, e2fsck(8)
             raise DamagedError(
                 f"the file system on {self.volume.path} is damaged: {_last_line(done.stdout)}",
-                hint=f"e2fsck -f {self.volume.path}",
+                hint=self._cure(),
             )
 
     def read(self, name: str) -> RootTree:
@@ -354,8 +355,17 @@ class _Copy:
     def _used(self, read: Reader) -> list[Range]:
         found = None
         if self.volume.fs in EXT:
-            found = used_ranges(read, size_bytes=self.volume.size_bytes, path=self.volume.path)
+            try:
+                found = used_ranges(read, size_bytes=self.volume.size_bytes, path=self.volume.path)
+            except DamagedError as error:
+                error.hint = self._cure()
+                raise
         return [(0, self.volume.size_bytes)] if found is None else found
+
+    def _cure(self) -> str:
+        path, offset = self.volume.path, self.volume.offset_bytes
+        within = path == self._target.device.path and offset  # an image file, or a disk without nodes for partitions
+        return f"e2fsck -f {shlex.quote(f'{path}?offset={offset}' if within else path)}"
 
     def _needs_recovery(self) -> bool:
         (incompat,) = struct.unpack("<I", self._read_image(1024 + 0x60, 4))
@@ -468,8 +478,7 @@ def used_ranges(read: Reader, *, size_bytes: int, path: str) -> list[Range] | No
     )  # fmt: skip
     if not sound:
         raise DamagedError(
-            f"the superblock of {path} makes no sense: the file system is damaged or larger than its partition",
-            hint=f"e2fsck -f {path}",
+            f"the superblock of {path} makes no sense: the file system is damaged or larger than its partition"
         )
     if incompat & _ENCRYPT:
         raise LivebuilderError(f"{path} has encrypted folders on it, which cannot be read here")
@@ -491,7 +500,7 @@ def used_ranges(read: Reader, *, size_bytes: int, path: str) -> list[Range] | No
                 low | up << 32 for low, up in zip((block_bitmap, inode_bitmap, inode_table), high, strict=True)
             )
         if max(block_bitmap + 1, inode_bitmap + 1, inode_table + inode_blocks) > blocks:
-            raise DamagedError(f"the group descriptors of {path} are damaged", hint=f"e2fsck -f {path}")
+            raise DamagedError(f"the group descriptors of {path} are damaged")
         found += [(block_bitmap, block_bitmap + 1), (inode_bitmap, inode_bitmap + 1)]
         if not (lazy and flags & _INODE_UNINIT):
             found.append((inode_table, inode_table + inode_blocks))
