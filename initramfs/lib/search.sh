@@ -94,6 +94,7 @@ look_at() {
     look_size=0
     { read -r look_size <"$ROOT/sys/class/block/$1/size"; } 2>/dev/null
     [ "$look_size" -gt 0 ] || return # a card reader without a card
+    [ "$look_size" -ge 8 ] || return 0 # an extended partition: 1 KiB that only stands for those within
     block_node "$1" || return
     for look_partition in "$ROOT/sys/class/block/$1/$1"*/partition; do
         [ ! -e "$look_partition" ] || {

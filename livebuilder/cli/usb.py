@@ -161,6 +161,225 @@ def write_live(
     show(report.to_json(), report.render(), as_json=as_json)
 
 
+@app.command("adopt")
+def adopt_stick(
+    target: Target,
+    label: Label = "rootfs_data",
+    erase: Erase = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Make a stick that has files on it fit, without erasing: label, partition's name, upper/, work/, .fs_state.
+
+    Examples:
+
+      livebuilder usb adopt /dev/sdb --dry-run
+
+      livebuilder usb adopt /dev/sdb1 --label attic
+    """
+    from livebuilder.cli.consent import examine, obtain
+    from livebuilder.console import measured_step
+    from livebuilder.usb.adopt import adopt, plan_adoption
+    from livebuilder.usb.content import read_content, storage_volume
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="adopt")
+    volume = storage_volume(device, label=label)
+    with open_target(device, writable=False) as opened, read_content(opened, volume) as tree:
+        plan = plan_adoption(device, volume, tree, label=label)
+    if dry_run or not plan.changes:
+        show(plan.to_json(), plan.render(), as_json=as_json)
+        return
+    obtain(device, purpose="adopt", plan=plan.render(), erase=erase, yes=yes)
+    with (
+        open_target(device, writable=True, redo="adopt it again") as opened,
+        measured_step(f"Changing {volume.path}") as progress,
+    ):
+        adopt(opened, volume, plan, progress=progress)
+    show(plan.to_json(), plan.render().replace(" will be changed", " was changed"), as_json=as_json)
+
+
+@app.command("check")
+def check(
+    target: Target,
+    label: Label = "rootfs_data",
+    write_test: Annotated[
+        bool,
+        typer.Option(
+            "--write-test", help="Write marks all over it and put back what was there: is it as large as it says?"
+        ),
+    ] = False,
+    erase: Erase = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether a stick is right, what is not and what to type, and what a boot would do with it. Exit 1 if not.
+
+    Nothing is written without --write-test.
+
+    Examples:
+
+      livebuilder usb check /dev/sdb
+
+      livebuilder usb check stick.img --json
+    """
+    from livebuilder.cli.consent import examine, obtain
+    from livebuilder.usb.check import check_stick
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="prepare" if write_test else "check")
+    if write_test:
+        plan = f"Marks are written all over {device.path}, and what was there is put back."
+        obtain(device, purpose="prepare", plan=plan, erase=erase, yes=yes)
+    with open_target(device, writable=write_test) as opened:
+        report = check_stick(device, opened, label=label, write_test=write_test)
+    show(report.to_json(), report.render(), as_json=as_json)
+    if not report.fits:
+        raise typer.Exit(1)
+
+
+@app.command("backup")
+def backup(
+    target: Target,
+    archive: Annotated[Path, typer.Argument(metavar="FILE.tar.zst", help="The archive to make.")],
+    label: Label = "rootfs_data",
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Write all that is on a stick into an archive, with owners, modes, links and what the overlay notes.
+
+    Examples:
+
+      livebuilder usb backup /dev/sdb attic.tar.zst
+    """
+    from livebuilder.cli.consent import examine
+    from livebuilder.console import measured_step
+    from livebuilder.usb.backup import write_backup
+    from livebuilder.usb.content import storage_volume
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="backup")
+    volume = storage_volume(device, label=label)
+    if dry_run:
+        text = f"All that is on {volume.path} ({volume.fs}, labelled {volume.label}) goes into {archive}"
+        show({"volume": volume.path, "archive": str(archive)}, text, as_json=as_json)
+        return
+    with open_target(device, writable=False) as opened, measured_step(f"Backing up {volume.path}") as progress:
+        report = write_backup(opened, volume, archive, force=force, progress=progress)
+    show(report.to_json(), report.render(), as_json=as_json)
+
+
+@app.command("restore")
+def restore_stick(
+    archive: Annotated[Path, typer.Argument(metavar="FILE.tar.zst", help="What `usb backup` made.")],
+    target: Target,
+    label: Label = "rootfs_data",
+    erase: Erase = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Make a stick hold what a backup holds, and nothing else. The archive is checked whole before.
+
+    Examples:
+
+      livebuilder usb restore attic.tar.zst /dev/sdb
+    """
+    from livebuilder.cli.consent import examine, obtain
+    from livebuilder.console import measured_step
+    from livebuilder.usb.backup import read_backup, restore
+    from livebuilder.usb.content import storage_volume
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="restore")
+    volume = storage_volume(device, label=label)
+    with read_backup(archive) as tree:
+        paths = len(tree)
+    plan = f"What is on {volume.path} gives way to the {paths} paths of {archive}; label and UUID stay."
+    if dry_run:
+        show({"volume": volume.path, "archive": str(archive), "paths": paths}, plan, as_json=as_json)
+        return
+    obtain(device, purpose="restore", plan=plan, erase=erase, yes=yes)
+    with (
+        open_target(device, writable=True, redo="restore it again") as opened,
+        measured_step(f"Restoring {volume.path}") as progress,
+    ):
+        report = restore(archive, opened, volume, progress=progress)
+    show(report.to_json(), report.render(), as_json=as_json)
+
+
+@app.command("reset")
+def reset_stick(
+    target: Target,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="PATH", help="Let this stay, as in /etc/dropbear; repeatable.")
+    ] = None,
+    label: Label = "rootfs_data",
+    erase: Erase = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Take all settings off a stick, so that the next boot starts with the image's own.
+
+    Examples:
+
+      livebuilder usb reset /dev/sdb
+
+      livebuilder usb reset stick.img --yes --keep /etc/dropbear
+    """
+    from livebuilder.cli.consent import examine, obtain
+    from livebuilder.console import measured_step
+    from livebuilder.usb.backup import diff, reset
+    from livebuilder.usb.content import storage_volume
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="reset")
+    volume = storage_volume(device, label=label)
+    with open_target(device, writable=False) as opened:
+        there = diff(opened, volume)
+    stays = f", but {', '.join(keep)}" if keep else ""
+    plan = f"All of this is taken off {volume.path}{stays}:\n{there.render()}"
+    if dry_run:
+        show({"keep": keep or [], **there.to_json()}, plan, as_json=as_json)
+        return
+    obtain(device, purpose="reset", plan=plan, erase=erase, yes=yes)
+    with (
+        open_target(device, writable=True, redo="reset it again") as opened,
+        measured_step(f"Resetting {volume.path}") as progress,
+    ):
+        report = reset(opened, volume, keep=keep or (), progress=progress)
+    show(report.to_json(), report.render(), as_json=as_json)
+
+
+@app.command("diff")
+def diff_stick(
+    target: Target,
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="Only what is at or below it, as in /etc.")] = "",
+    label: Label = "rootfs_data",
+    as_json: Json = False,
+) -> None:
+    """List the files on a stick that are not as in the image: changed, added, deleted.
+
+    Examples:
+
+      livebuilder usb diff /dev/sdb
+
+      livebuilder usb diff stick.img /etc
+    """
+    from livebuilder.cli.consent import examine
+    from livebuilder.usb.backup import diff
+    from livebuilder.usb.content import storage_volume
+    from livebuilder.usb.target import open_target
+
+    device = examine(target, purpose="diff")
+    with open_target(device, writable=False) as opened:
+        report = diff(opened, storage_volume(device, label=label), path)
+    show(report.to_json(), report.render(), as_json=as_json)
+
+
 @app.command("image")
 def usb_image(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The image file to make.")],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from livebuilder.cli.common import Json, as_usage, group, show
+from livebuilder.errors import LivebuilderError
 
 app = group("Boot an ISO in a virtual machine, by hand or as a proof.")
 
@@ -66,6 +67,7 @@ def vm_test(
 
       livebuilder vm test out/router.iso --machine pc-2000 --logs proof/ --json
     """
+    import shutil
     import tempfile
 
     from livebuilder.cache import Cache, cache_root
@@ -76,16 +78,18 @@ def vm_test(
     from livebuilder.usb.stick import make_stick_image
     from livebuilder.vm.accelerator import find_accelerator
     from livebuilder.vm.machine import machine_named
+    from livebuilder.vm.menu import label_asked_for, read_config
     from livebuilder.vm.scenario import proof_to_json, two_boot_proof
 
     with as_usage():
         pc = machine_named(machine)
         memory_bytes = parse_size(memory) if memory else None
-    label = image_facts(iso)["label"]
-    with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
-        folder = logs or Path(scratch)
-        make_folder(folder)
-        stick = stick or folder / "stick.img"
+    label = label_asked_for(read_config(iso)) or image_facts(iso)["label"]
+    folder = logs or Path(tempfile.mkdtemp(prefix="livebuilder-"))
+    make_folder(folder)
+    stick = stick or folder / "stick.img"
+    keep = logs is not None
+    try:
         make_stick_image(stick, plan_stick(label=label, identity=StickIdentity.random()), force=True)
         proof = two_boot_proof(
             iso,
@@ -95,6 +99,13 @@ def vm_test(
             accelerator=find_accelerator(pc.program, cache=Cache(cache_root())),
             memory_bytes=memory_bytes,
         )
+        keep = keep or not proof.success
+    except LivebuilderError:
+        keep = keep or any(folder.glob("*.log"))  # which the error is about
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
     show(proof_to_json(proof), "\n".join(proof.story), as_json=as_json)
     if not proof.success:
         raise typer.Exit(1)

@@ -35,11 +35,24 @@ def answer_at_prompt(config: str) -> str:
 
     Raises `LivebuilderError` when the configuration has no default entry.
     """
+    name, lines = _default_entry(config)
+    consoles = re.findall(r"\sconsole=(\w+)", lines)
+    return "" if consoles[-1:] == ["ttyS0"] else f"{name} {SERIAL_CONSOLE}"
+
+
+def label_asked_for(config: str) -> str | None:
+    """The label that the default entry's own `lb.label=` asks for, or None when it has no such word."""
+    _, lines = _default_entry(config)
+    asked = re.findall(r'\slb\.label=("[^"]*"|\S+)', lines)
+    return asked[-1].strip('"') if asked else None
+
+
+def _default_entry(config: str) -> tuple[str, str]:
+    """The name of the entry that starts by default, and its lines."""
     default = re.search(r"^\s*DEFAULT\s+(\S+)", config, re.IGNORECASE | re.MULTILINE)
     # Before the first LABEL stands what is for all entries; then each one's name, and its lines.
     _, *parts = re.split(r"^\s*LABEL\s+(\S+)", config, flags=re.IGNORECASE | re.MULTILINE)
     entries = dict(zip(parts[::2], parts[1::2], strict=True))
     if default is None or default[1] not in entries:
         raise LivebuilderError("the disc's isolinux.cfg names no entry that starts by default")
-    consoles = re.findall(r"\sconsole=(\w+)", entries[default[1]])
-    return "" if consoles[-1:] == ["ttyS0"] else f"{default[1]} {SERIAL_CONSOLE}"
+    return default[1], entries[default[1]]

@@ -2,7 +2,7 @@
 
 Debian's amd64 kernel boots with the host's own root read-only over 9p and memory laid over it, starts udevd, and gives
 a shell on the serial line. The sticks are `usb-storage` devices of QEMU, plugged and unplugged as people do it. What a
-test puts into the folder `share` is at /mnt in the guest, and the other way round.
+test puts into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class UsbGuest:
 
     def start(self, command: str, log: str) -> None:
         """Begin a line of sh in the guest and let it run; its output and, last, its status go into `share`/`log`."""
+        (self.share / log).touch()
         line = f'{{ ( ( {command} ) >/mnt/{log} 2>&1 </dev/null; echo "status $?" >>/mnt/{log} ) & }}'
         self.shell.run(line, attempts=1)
 

@@ -65,7 +65,9 @@ def documented_words(name: str) -> set[str]:
 def test_the_walk_sees_the_commands() -> None:
     assert {
         "livebuilder", "livebuilder build", "livebuilder inspect", "livebuilder doctor", "livebuilder usb image",
-        "livebuilder vm run", "livebuilder vm test",
+        "livebuilder usb list", "livebuilder usb prepare", "livebuilder usb write", "livebuilder usb adopt",
+        "livebuilder usb check", "livebuilder usb backup", "livebuilder usb restore", "livebuilder usb reset",
+        "livebuilder usb diff", "livebuilder vm run", "livebuilder vm test",
     } == DOCUMENTED  # fmt: skip
     assert {"--output", "-o", "PROFILE.toml", "--dry-run"} <= words_of("livebuilder build")
 

@@ -90,7 +90,6 @@ class TestPartitions:
         ):
             assert line in boot.login
 
-    @pytest.mark.xfail(strict=True, reason="search.sh takes the two sectors of an extended partition for an empty disk")
     def test_the_extended_partition_is_none_to_be_used(self, cured: Cured) -> None:
         assert "/dev/sda3" not in cured.before.login
 

@@ -7,7 +7,7 @@ import pytest
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.iso.menu import menu_for, render_isolinux_cfg
-from livebuilder.vm.menu import answer_at_prompt, read_config
+from livebuilder.vm.menu import answer_at_prompt, label_asked_for, read_config
 from tests.support.isos import SmallIso
 
 
@@ -35,6 +35,19 @@ ADDED = "start console=ttyS0,115200n8"
 )
 def test_linux_is_made_to_talk_where_we_listen(text: str, answer: str) -> None:
     assert answer_at_prompt(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "label"),
+    [
+        ("", None),
+        ("lb.label=attic quiet", "attic"),
+        ('lb.label=a lb.label="my stick"', "my stick"),
+        ("xlb.label=a", None),
+    ],
+)
+def test_the_label_that_the_menu_asks_for(cmdline: str, label: str | None) -> None:
+    assert label_asked_for(config("tty0", cmdline=cmdline)) == label
 
 
 @pytest.mark.parametrize("text", ["", "LABEL start\n", "DEFAULT menu.c32\nLABEL start\n"])
