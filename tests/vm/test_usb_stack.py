@@ -181,6 +181,75 @@ def test_write_puts_a_live_image_and_storage_on_it(pc: UsbGuest, folder: Path, d
     assert seen == [f"{first}2", "ext4", "rootfs_data"]
 
 
+# What an overlay leaves on a stick, made by the kernel's own: a whiteout, an opaque folder; and all that files can be.
+_USE = """\
+set -e
+mount @1 /media
+mkdir -p /tmp/lower/etc /tmp/lower/www /tmp/merged
+echo old >/tmp/lower/etc/motd; echo old >/tmp/lower/www/index
+mount -t overlay -o lowerdir=/tmp/lower,upperdir=/media/upper,workdir=/media/work overlay /tmp/merged
+cd /tmp/merged
+rm etc/motd
+rm -r www; mkdir www; echo new >www/page
+echo secret >etc/key; chmod 4750 etc/key; chown 12:34 etc/key; ln etc/key etc/second
+ln -s key etc/link; mkfifo etc/pipe
+python3 -c "import os; os.setxattr('etc/key', 'user.note', b'kept'); os.utime('etc/key', (1e9, 1e9))"
+cd /; umount /tmp/merged /media
+"""
+_LIST = """\
+import json, os, sys
+found = {}
+for folder, folders, files in os.walk("/media"):
+    for name in (*folders, *files):
+        path = os.path.join(folder, name)
+        facts = os.lstat(path)
+        keys = os.listxattr(path, follow_symlinks=False)
+        notes = {key: os.getxattr(path, key, follow_symlinks=False).hex() for key in keys}
+        text = open(path, "rb").read().hex() if os.path.isfile(path) and not os.path.islink(path) else ""
+        target = os.readlink(path) if os.path.islink(path) else ""
+        found[path] = [facts.st_mode, facts.st_uid, facts.st_gid, facts.st_rdev, facts.st_nlink, text, target, notes]
+json.dump(found, sys.stdout)
+"""
+
+
+def tree_of(guest: UsbGuest, node: str) -> dict[str, Any]:
+    (guest.share / "list.py").write_text(_LIST)
+    answer = guest.run(f"mount -o ro {node} /media && python3 /mnt/list.py; umount /media")
+    found: dict[str, Any] = json.loads(answer.output)
+    return {path: facts for path, facts in found.items() if "lost+found" not in path and "/work" not in path}
+
+
+def test_adopted_checked_saved_and_restored_as_the_kernel_sees_it(pc: UsbGuest) -> None:
+    first, second = device_of(pc, "FIRST-0001"), device_of(pc, "SECOND-0002")
+    assert pc.run(f"mke2fs -q -F -t ext4 -L photos {first} && udevadm settle").status == 0
+    bad = pc.run(f"livebuilder usb check {first}")
+    assert bad.status == 1 and "a boot would" in bad.output, bad.output
+    adopted = pc.run(f"livebuilder usb adopt {first} --erase FIRST-0001")
+    assert adopted.status == 0, adopted.output
+    (pc.share / "use.sh").write_text(_USE.replace("@1", first))
+    used = pc.run("sh /mnt/use.sh")
+    assert used.status == 0, used.output
+    before = tree_of(pc, first)
+    assert before["/media/upper/etc/motd"][0] & 0o170000 == 0o020000, "a whiteout is a character device"
+    assert "trusted.overlay.opaque" in before["/media/upper/www"][-1]
+    assert before["/media/upper/etc/key"][4] == 2 and "user.note" in before["/media/upper/etc/key"][-1]
+    for command in (
+        f"livebuilder usb backup {first} /mnt/b.tar.zst",
+        f"livebuilder usb prepare {second} --erase SECOND-0002 --fs ext3",
+        f"livebuilder usb restore /mnt/b.tar.zst {second} --erase SECOND-0002",
+        f"livebuilder usb check {second}",
+    ):
+        done = pc.run(command)
+        assert done.status == 0, done.output
+    assert tree_of(pc, f"{second}1") == before
+    listed = json.loads(pc.run(f"livebuilder --quiet usb diff {second} --json").output)["differences"]
+    what = {one["path"]: one["what"] for one in listed}
+    assert what["/etc/motd"] == "deleted" and what["/www"] == "replaced" and what["/etc/key"] == "changed"
+    assert pc.run(f"livebuilder usb reset {second} --erase SECOND-0002 --keep /etc/key").status == 0
+    left = tree_of(pc, f"{second}1")
+    assert "/media/upper/etc/key" in left and "/media/upper/www" not in left and "/media/upper/etc/motd" not in left
+
+
 # -- plugged, swapped, pulled out -------------------------------------------------------------------------------
 
 
@@ -189,7 +258,7 @@ def lively(boot: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("lively")
     slow = blank(folder / "slow.img", 256 * MIB)
     extra = (
-        "-drive", f"if=none,id=slow,format=raw,file={slow},throttling.bps-write=500000",
+        "-drive", f"if=none,id=slow,format=raw,file={slow},throttling.bps-write=3000000",
         "-device", "usb-storage,id=slow-stick,bus=usb.0,drive=slow,serial=SLOW-0009,removable=on",
     )  # fmt: skip
     with usb_guest(boot, folder / "share", log=folder / "boot.log", extra=extra) as guest:
