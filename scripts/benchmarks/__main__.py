@@ -26,6 +26,7 @@ ROWS: Mapping[str, Callable[[rows.Bench], list[Row]]] = {
     "builds": rows.measure_builds,
     "time": rows.measure_root,
     "memory": rows.measure_memory,
+    "sticks": rows.measure_sticks,
 }
 
 

@@ -11,6 +11,7 @@ from scripts.benchmarks.boots import AMPLE_MIB, START, Boots
 from scripts.benchmarks.builds import SMALL_BLOCKS, Workshop, make_workshop
 from scripts.benchmarks.ratios import Row, in_turns, least
 from scripts.benchmarks.roots import Subject, empty_init, make_subject
+from scripts.benchmarks.sticks import LIVE_BYTES, make_sticks
 
 # With usb-storage, the built-in profile's programs but e2fsprogs: 10.2 MB, a sixth of them kernel modules.
 TEN_MEGABYTES: dict[str, object] = {
@@ -103,6 +104,19 @@ def measure_memory(bench: Bench) -> list[Row]:
     on_ext2 = room(ours, kind="ext2")
     rows.append(Row("memory, with our root on ext2", _ONE_COPY, "MiB", 0.45, (on_ext2,), (theirs,), aside=True))
     return rows
+
+
+def measure_sticks(bench: Bench) -> list[Row]:
+    """Making the image of a stick, and writing a live image and comparing every byte; programs' starts included."""
+    shop = make_workshop(bench.folder / "workshop", cache=bench.cache.root)
+    shop.ours()
+    sticks = make_sticks(bench.folder, shop.folder / "ours/bench.iso")
+    prepared = in_turns(sticks.prepare, sticks.prepare_by_hand, pairs=bench.pairs)
+    written = in_turns(sticks.write, sticks.write_by_hand, pairs=bench.pairs)
+    return [
+        Row("stick image of 64 MB", "sfdisk, mke2fs, e2fsck", "s", 1.0, *prepared, aside=True),
+        Row("live image written and compared", "dd, cmp", "s", 1.15, *written, note=f"an ISO of {LIVE_BYTES} bytes"),
+    ]
 
 
 def _subject(bench: Bench) -> tuple[Subject, Boots]:

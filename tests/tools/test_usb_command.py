@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from livebuilder.sizes import MIB
-from tests.support.builds import BuiltImage, assert_refused, run_main
+from tests.support.builds import BuiltImage, assert_refused, run_main, start
 from tests.support.documents import assert_documented
 from tests.support.sticks import ext4_state, probe, read_file
 from tests.tools.test_usb_content import a_router, a_stick, put
@@ -75,7 +76,8 @@ def test_wrong_words_are_told_before_anything_is_touched(
 def test_what_is_no_stick_is_refused(tmp_path: Path) -> None:
     assert_refused(run_main("usb", "prepare", tmp_path / "none.img", "--yes"), "none.img")
     assert_refused(run_main("usb", "prepare", tmp_path, "--yes"), "is a folder")
-    assert_refused(run_main("usb", "prepare", blank(tmp_path / "small", 3 * MIB), "--yes"), "ext4 needs")
+    small = run_main("usb", "prepare", blank(tmp_path / "small", 3 * MIB), "--yes")
+    assert small.status == 1 and "ext4 needs" in small.stderr
 
 
 @pytest.mark.network
@@ -164,3 +166,19 @@ def test_list_shows_what_this_machine_has(tmp_path: Path) -> None:
                                                   "findings[].text", "volumes[].uses[]")}
     )  # fmt: skip
     assert run_main("usb", "list").status == 0
+
+
+def test_watching_goes_on_until_it_is_interrupted() -> None:
+    with start("usb", "list", "--watch") as child:
+        assert child.stdout and child.stderr
+        assert child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        stderr = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_a_stick_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
+    image = blank(tmp_path / "x.img")
+    assert run_main("usb", "prepare", image, "--watch", "--yes").status == 0
+    assert probe(image)["LABEL"] == "rootfs_data"

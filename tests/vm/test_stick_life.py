@@ -13,7 +13,7 @@ from tests.support.sticks import stick_image
 
 pytestmark = pytest.mark.vm
 
-_SET = "sed -i s/router/attic/ /etc/config/system && echo hello >/root/note && rm /etc/shells && sync"
+_SET = "sed -i s/small/attic/ /etc/config/system && echo hello >/root/note && rm /etc/shells && sync"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_diff_lists_what_the_user_changed_and_reset_takes_it_back(
     with booting(small_image, sticks=[Stick(stick)], log=tmp_path / "reset.log") as session:
         boot, shell = observe(session)
         assert (boot.record.storage.state, boot.record.storage.fsck) == ("persistent", 0)
-        assert shell.run("hostname").output == "router\n"
+        assert shell.run("hostname").output == "small\n", "as the image has it"
         assert shell.run("cat /root/note").output == "hello\n"
         assert shell.run("test -e /etc/shells").status == 0
         power_off(session)
