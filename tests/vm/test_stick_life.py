@@ -11,7 +11,7 @@ from tests.support.boots import booting, observe, power_off
 from tests.support.builds import BuiltImage, run_main
 from tests.support.sticks import stick_image
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("stick-life")]
 
 _SET = "sed -i s/small/attic/ /etc/config/system && echo hello >/root/note && rm /etc/shells && sync"
 

@@ -296,7 +296,7 @@ def test_watch_waits_for_the_stick_that_is_meant(lively: UsbGuest, tmp_path: Pat
 def test_list_watch_tells_what_comes_and_goes(lively: UsbGuest, tmp_path: Path) -> None:
     log = lively.share / "events"
     lively.start("timeout 120 livebuilder usb list --watch", log.name)
-    until(lambda: "MAY BE USED" in log.read_text())
+    until(lambda: bool(log.read_text()))
     name = lively.session.plug(Stick(blank(tmp_path / "event.img"), serial="EVENT-0007"))
     until(lambda: "added: " in log.read_text() and "EVENT-0007" in log.read_text())
     lively.session.unplug(name)
