@@ -19,7 +19,7 @@ from tests.support.builds import BuiltImage
 from tests.support.sticks import ext4_state, probe
 from tests.support.usb_guest import SECONDS, UsbGuest, make_initramfs, usb_guest
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("usb-stack")]
+pytestmark = [pytest.mark.network, pytest.mark.vm]
 
 _NULL = (
     "-blockdev", "driver=null-co,node-name=null,size=67108864,read-zeroes=on",
@@ -79,108 +79,6 @@ def listed(guest: UsbGuest) -> dict[str, Any]:
     return {device["serial"]: device for device in json.loads(answer.output)["devices"]}
 
 
-def test_list_shows_the_sticks_as_the_kernel_knows_them(pc: UsbGuest) -> None:
-    devices = listed(pc)
-    assert devices.keys() == {"FIRST-0001", "SECOND-0002", "LOCKED-0003", "USED-0004", "FORGETS1"}
-    first = devices["FIRST-0001"]
-    assert (first["bus"], first["removable"], first["size_bytes"]) == ("usb", True, 64 * MIB)
-    assert first["path"] == device_of(pc, "FIRST-0001") and first["model"]
-    assert first["may_use"] and not first["needs_erase"]
-    assert [finding["code"] for finding in devices["LOCKED-0003"]["findings"] if finding["level"] == "refuse"] == [
-        "read-only"
-    ]
-
-
-def test_nobody_to_ask_and_no_serial_is_a_usage_error(pc: UsbGuest, folder: Path) -> None:
-    first = device_of(pc, "FIRST-0001")
-    for words in ("", "--yes", "--erase SECOND-0002", "--erase 0001"):
-        answer = pc.run(f"livebuilder usb prepare {first} {words} </dev/null")
-        assert answer.status == 2, answer.output
-    assert not any((folder / "first.img").read_bytes())
-
-
-def test_a_dry_run_changes_no_byte(pc: UsbGuest, folder: Path) -> None:
-    answer = pc.run(f"livebuilder usb prepare {device_of(pc, 'FIRST-0001')} --dry-run --json")
-    assert answer.status == 0
-    assert json.loads(answer.output)["plan"]["file_system"]["label"] == "rootfs_data"
-    assert not any((folder / "first.img").read_bytes())
-
-
-@pytest.mark.parametrize("fs", ["ext4", "ext3", "ext2", "btrfs"])
-def test_prepare_makes_what_udev_and_the_kernel_understand(pc: UsbGuest, folder: Path, fs: str) -> None:
-    first = device_of(pc, "FIRST-0001")
-    table = "dos" if fs == "ext2" else "gpt"
-    done = pc.run(f"livebuilder usb prepare {first} --erase FIRST-0001 --fs {fs} --table {table}")
-    assert done.status == 0, done.output
-    seen = pc.run(f"lsblk --noheadings --list --output PATH,FSTYPE,LABEL,PARTLABEL {first}").output.splitlines()
-    name = [] if table == "dos" else ["rootfs_data"]
-    assert seen[1].split() == [f"{first}1", fs, "rootfs_data", *name], "udev saw it without being asked"
-    looked = pc.run(f"mount -o ro {first}1 /media && ls -a /media && readlink /media/.fs_state && umount /media")
-    assert looked.status == 0 and {".fs_state", "upper", "work", "2"} <= set(looked.output.split())
-    assert not any((folder / "second.img").read_bytes()), "one descriptor, one device"
-    if fs.startswith("ext"):
-        assert ext4_state(folder / "first.img").unmounted
-
-
-def test_f2fs_needs_more_room_and_says_so(pc: UsbGuest) -> None:
-    refused = pc.run(f"livebuilder usb prepare {device_of(pc, 'FIRST-0001')} --erase FIRST-0001 --fs f2fs")
-    assert refused.status == 1 and "f2fs needs 64.0 MiB" in refused.output
-
-
-def test_a_person_types_the_end_of_the_serial_number(pc: UsbGuest, folder: Path) -> None:
-    second = device_of(pc, "SECOND-0002")
-    pc.session.type_line(f"livebuilder usb prepare {second}; echo status''=$?")
-    shown = pc.session.wait_for("(?s)SECOND-0002.*Type the serial number", timeout_seconds=SECONDS)[0]
-    assert "It becomes:" in shown and "labelled rootfs_data" in shown
-    pc.session.type_line("y")
-    pc.session.wait_for("That is not", timeout_seconds=SECONDS)
-    pc.session.type_line("0002")
-    assert pc.session.wait_for(r"status=(\d+)", timeout_seconds=SECONDS)[1] == "0"
-    assert probe(folder / "second.img")["LABEL"] == "rootfs_data"
-
-
-def test_a_write_protected_stick_is_refused(pc: UsbGuest) -> None:
-    refused = pc.run(f"livebuilder usb prepare {device_of(pc, 'LOCKED-0003')} --erase LOCKED-0003")
-    assert refused.status == 1 and "is write-protected" in refused.output
-
-
-def test_a_stick_that_forgets_is_found_out_before_it_is_used(pc: UsbGuest) -> None:
-    refused = pc.run(f"livebuilder usb prepare {device_of(pc, 'FORGETS1')} --erase FORGETS1")
-    assert refused.status == 1 and "Traceback" not in refused.output
-    assert "keep" in refused.output, refused.output
-
-
-def test_a_stick_in_use_is_refused(pc: UsbGuest, folder: Path) -> None:
-    used = device_of(pc, "USED-0004")
-    assert pc.run(f"mke2fs -q -t ext4 {used} && mount {used} /media && sync").status == 0
-    refused = pc.run(f"livebuilder usb prepare {used} --erase USED-0004")
-    assert refused.status == 1 and "is mounted at /media: umount /media" in refused.output
-    holder = (
-        "import fcntl,os,time; fd=os.open('/dev/NAME', os.O_RDWR|os.O_EXCL); print('held',flush=True); time.sleep(60)"
-    )
-    pc.run("umount /media; sync")
-    before = (folder / "used.img").read_bytes()
-    pc.start(f"python3 -c {shlex.quote(holder.replace('/dev/NAME', used))}", "holder")
-    until(lambda: "held" in (pc.share / "holder").read_text())
-    refused = pc.run(f"livebuilder usb prepare {used} --erase USED-0004")
-    assert refused.status == 1 and "Traceback" not in refused.output and "use" in refused.output
-    assert (folder / "used.img").read_bytes() == before
-    assert pc.run("pkill -f O_EXCL").status == 0
-
-
-def test_write_puts_a_live_image_and_storage_on_it(pc: UsbGuest, folder: Path, default_image: BuiltImage) -> None:
-    first = device_of(pc, "FIRST-0001")
-    shutil.copy(default_image.iso, pc.share)
-    done = pc.run(f"livebuilder usb write /mnt/router.iso {first} --storage --erase FIRST-0001")
-    assert done.status == 0, done.output
-    written, iso = (folder / "first.img").read_bytes(), default_image.iso.read_bytes()
-    assert written[512 : len(iso)] == iso[512:] and written[:446] == iso[:446]
-    _image, storage = json.loads(run(["sfdisk", "--json", folder / "first.img"]).stdout)["partitiontable"]["partitions"]
-    assert storage["type"] == "83" and storage["start"] * 512 >= len(iso) and storage["start"] % 2048 == 0
-    seen = pc.run(f"lsblk --noheadings --list --output PATH,FSTYPE,LABEL {first}2").output.split()
-    assert seen == [f"{first}2", "ext4", "rootfs_data"]
-
-
 # What an overlay leaves on a stick, made by the kernel's own: a whiteout, an opaque folder; and all that files can be.
 _USE = """\
 set -e
@@ -220,35 +118,135 @@ def tree_of(guest: UsbGuest, node: str) -> dict[str, Any]:
     return {path: facts for path, facts in found.items() if "lost+found" not in path and "/work" not in path}
 
 
-def test_adopted_checked_saved_and_restored_as_the_kernel_sees_it(pc: UsbGuest) -> None:
-    first, second = device_of(pc, "FIRST-0001"), device_of(pc, "SECOND-0002")
-    assert pc.run(f"mke2fs -q -F -t ext4 -L photos {first} && udevadm settle").status == 0
-    bad = pc.run(f"livebuilder usb check {first}")
-    assert bad.status == 1 and "a boot would" in bad.output, bad.output
-    adopted = pc.run(f"livebuilder usb adopt {first} --erase FIRST-0001")
-    assert adopted.status == 0, adopted.output
-    (pc.share / "use.sh").write_text(_USE.replace("@1", first))
-    used = pc.run("sh /mnt/use.sh")
-    assert used.status == 0, used.output
-    before = tree_of(pc, first)
-    assert before["/media/upper/etc/motd"][0] & 0o170000 == 0o020000, "a whiteout is a character device"
-    assert "trusted.overlay.opaque" in before["/media/upper/www"][-1]
-    assert before["/media/upper/etc/key"][4] == 2 and "user.note" in before["/media/upper/etc/key"][-1]
-    for command in (
-        f"livebuilder usb backup {first} /mnt/b.tar.zst",
-        f"livebuilder usb prepare {second} --erase SECOND-0002 --fs ext3",
-        f"livebuilder usb restore /mnt/b.tar.zst {second} --erase SECOND-0002",
-        f"livebuilder usb check {second}",
-    ):
-        done = pc.run(command)
+class TestSticks:
+    """Five sticks that stay in one PC; in this order."""
+
+    def test_list_shows_the_sticks_as_the_kernel_knows_them(self, pc: UsbGuest) -> None:
+        devices = listed(pc)
+        assert devices.keys() == {"FIRST-0001", "SECOND-0002", "LOCKED-0003", "USED-0004", "FORGETS1"}
+        first = devices["FIRST-0001"]
+        assert (first["bus"], first["removable"], first["size_bytes"]) == ("usb", True, 64 * MIB)
+        assert first["path"] == device_of(pc, "FIRST-0001") and first["model"]
+        assert first["may_use"] and not first["needs_erase"]
+        assert [finding["code"] for finding in devices["LOCKED-0003"]["findings"] if finding["level"] == "refuse"] == [
+            "read-only"
+        ]
+
+    def test_nobody_to_ask_and_no_serial_is_a_usage_error(self, pc: UsbGuest, folder: Path) -> None:
+        first = device_of(pc, "FIRST-0001")
+        for words in ("", "--yes", "--erase SECOND-0002", "--erase 0001"):
+            answer = pc.run(f"livebuilder usb prepare {first} {words} </dev/null")
+            assert answer.status == 2, answer.output
+        assert not any((folder / "first.img").read_bytes())
+
+    def test_a_dry_run_changes_no_byte(self, pc: UsbGuest, folder: Path) -> None:
+        answer = pc.run(f"livebuilder usb prepare {device_of(pc, 'FIRST-0001')} --dry-run --json")
+        assert answer.status == 0
+        assert json.loads(answer.output)["plan"]["file_system"]["label"] == "rootfs_data"
+        assert not any((folder / "first.img").read_bytes())
+
+    @pytest.mark.parametrize("fs", ["ext4", "ext3", "ext2", "btrfs"])
+    def test_prepare_makes_what_udev_and_the_kernel_understand(self, pc: UsbGuest, folder: Path, fs: str) -> None:
+        first = device_of(pc, "FIRST-0001")
+        table = "dos" if fs == "ext2" else "gpt"
+        done = pc.run(f"livebuilder usb prepare {first} --erase FIRST-0001 --fs {fs} --table {table}")
         assert done.status == 0, done.output
-    assert tree_of(pc, f"{second}1") == before
-    listed = json.loads(pc.run(f"livebuilder --quiet usb diff {second} --json").output)["differences"]
-    what = {one["path"]: one["what"] for one in listed}
-    assert what["/etc/motd"] == "deleted" and what["/www"] == "replaced" and what["/etc/key"] == "changed"
-    assert pc.run(f"livebuilder usb reset {second} --erase SECOND-0002 --keep /etc/key").status == 0
-    left = tree_of(pc, f"{second}1")
-    assert "/media/upper/etc/key" in left and "/media/upper/www" not in left and "/media/upper/etc/motd" not in left
+        seen = pc.run(f"lsblk --noheadings --list --output PATH,FSTYPE,LABEL,PARTLABEL {first}").output.splitlines()
+        name = [] if table == "dos" else ["rootfs_data"]
+        assert seen[1].split() == [f"{first}1", fs, "rootfs_data", *name], "udev saw it without being asked"
+        looked = pc.run(f"mount -o ro {first}1 /media && ls -a /media && readlink /media/.fs_state && umount /media")
+        assert looked.status == 0 and {".fs_state", "upper", "work", "2"} <= set(looked.output.split())
+        assert not any((folder / "second.img").read_bytes()), "one descriptor, one device"
+        if fs.startswith("ext"):
+            assert ext4_state(folder / "first.img").unmounted
+
+    def test_f2fs_needs_more_room_and_says_so(self, pc: UsbGuest) -> None:
+        refused = pc.run(f"livebuilder usb prepare {device_of(pc, 'FIRST-0001')} --erase FIRST-0001 --fs f2fs")
+        assert refused.status == 1 and "f2fs needs 64.0 MiB" in refused.output
+
+    def test_a_person_types_the_end_of_the_serial_number(self, pc: UsbGuest, folder: Path) -> None:
+        second = device_of(pc, "SECOND-0002")
+        pc.session.type_line(f"livebuilder usb prepare {second}; echo status''=$?")
+        shown = pc.session.wait_for("(?s)SECOND-0002.*Type the serial number", timeout_seconds=SECONDS)[0]
+        assert "It becomes:" in shown and "labelled rootfs_data" in shown
+        pc.session.type_line("y")
+        pc.session.wait_for("That is not", timeout_seconds=SECONDS)
+        pc.session.type_line("0002")
+        assert pc.session.wait_for(r"status=(\d+)", timeout_seconds=SECONDS)[1] == "0"
+        assert probe(folder / "second.img")["LABEL"] == "rootfs_data"
+
+    def test_a_write_protected_stick_is_refused(self, pc: UsbGuest) -> None:
+        refused = pc.run(f"livebuilder usb prepare {device_of(pc, 'LOCKED-0003')} --erase LOCKED-0003")
+        assert refused.status == 1 and "is write-protected" in refused.output
+
+    def test_a_stick_that_forgets_is_found_out_before_it_is_used(self, pc: UsbGuest) -> None:
+        refused = pc.run(f"livebuilder usb prepare {device_of(pc, 'FORGETS1')} --erase FORGETS1")
+        assert refused.status == 1 and "Traceback" not in refused.output
+        assert "keep" in refused.output, refused.output
+
+    def test_a_stick_in_use_is_refused(self, pc: UsbGuest, folder: Path) -> None:
+        used = device_of(pc, "USED-0004")
+        assert pc.run(f"mke2fs -q -t ext4 {used} && mount {used} /media && sync").status == 0
+        refused = pc.run(f"livebuilder usb prepare {used} --erase USED-0004")
+        assert refused.status == 1 and "is mounted at /media: umount /media" in refused.output
+        holder = (
+            "import os,time; fd=os.open('/dev/NAME', os.O_RDWR|os.O_EXCL); print('held',flush=True); time.sleep(60)"
+        )
+        pc.run("umount /media; sync")
+        before = (folder / "used.img").read_bytes()
+        pc.start(f"python3 -c {shlex.quote(holder.replace('/dev/NAME', used))}", "holder")
+        until(lambda: "held" in (pc.share / "holder").read_text())
+        refused = pc.run(f"livebuilder usb prepare {used} --erase USED-0004")
+        assert refused.status == 1 and "Traceback" not in refused.output and "use" in refused.output
+        assert (folder / "used.img").read_bytes() == before
+        assert pc.run("pkill -f O_EXCL").status == 0
+
+    def test_write_puts_a_live_image_and_storage_on_it(
+        self, pc: UsbGuest, folder: Path, default_image: BuiltImage
+    ) -> None:
+        first = device_of(pc, "FIRST-0001")
+        shutil.copy(default_image.iso, pc.share)
+        done = pc.run(f"livebuilder usb write /mnt/router.iso {first} --storage --erase FIRST-0001")
+        assert done.status == 0, done.output
+        written, iso = (folder / "first.img").read_bytes(), default_image.iso.read_bytes()
+        assert written[512 : len(iso)] == iso[512:] and written[:446] == iso[:446]
+        _image, storage = json.loads(run(["sfdisk", "--json", folder / "first.img"]).stdout)["partitiontable"][
+            "partitions"
+        ]
+        assert storage["type"] == "83" and storage["start"] * 512 >= len(iso) and storage["start"] % 2048 == 0
+        seen = pc.run(f"lsblk --noheadings --list --output PATH,FSTYPE,LABEL {first}2").output.split()
+        assert seen == [f"{first}2", "ext4", "rootfs_data"]
+
+    def test_adopted_checked_saved_and_restored_as_the_kernel_sees_it(self, pc: UsbGuest) -> None:
+        first, second = device_of(pc, "FIRST-0001"), device_of(pc, "SECOND-0002")
+        wiped = f"dd if=/dev/zero of={first} bs=1M count=2 && blockdev --rereadpt {first} && udevadm settle"
+        assert pc.run(f"{wiped} && mke2fs -q -F -t ext4 -L photos {first} && udevadm settle").status == 0
+        bad = pc.run(f"livebuilder usb check {first}")
+        assert bad.status == 1 and "a boot would" in bad.output, bad.output
+        adopted = pc.run(f"livebuilder usb adopt {first} --erase FIRST-0001")
+        assert adopted.status == 0, adopted.output
+        (pc.share / "use.sh").write_text(_USE.replace("@1", first))
+        used = pc.run("sh /mnt/use.sh")
+        assert used.status == 0, used.output
+        before = tree_of(pc, first)
+        assert before["/media/upper/etc/motd"][0] & 0o170000 == 0o020000, "a whiteout is a character device"
+        assert "trusted.overlay.opaque" in before["/media/upper/www"][-1]
+        assert before["/media/upper/etc/key"][4] == 2 and "user.note" in before["/media/upper/etc/key"][-1]
+        for command in (
+            f"livebuilder usb backup {first} /mnt/b.tar.zst",
+            f"livebuilder usb prepare {second} --erase SECOND-0002 --fs ext3",
+            f"livebuilder usb restore /mnt/b.tar.zst {second} --erase SECOND-0002",
+            f"livebuilder usb check {second}",
+        ):
+            done = pc.run(command)
+            assert done.status == 0, done.output
+        assert tree_of(pc, f"{second}1") == before
+        listed = json.loads(pc.run(f"livebuilder --quiet usb diff {second} --json").output)["differences"]
+        what = {one["path"]: one["what"] for one in listed}
+        assert what["/etc/motd"] == "deleted" and what["/www"] == "replaced" and what["/etc/key"] == "changed"
+        assert pc.run(f"livebuilder usb reset {second} --erase SECOND-0002 --keep /etc/key").status == 0
+        left = tree_of(pc, f"{second}1")
+        assert "/media/upper/etc/key" in left and "/media/upper/www" not in left and "/media/upper/etc/motd" not in left
 
 
 # -- plugged, swapped, pulled out -------------------------------------------------------------------------------
@@ -266,65 +264,68 @@ def lively(boot: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
         yield guest
 
 
-def test_unplugged_in_the_middle_of_a_write_it_says_so(lively: UsbGuest, default_image: BuiltImage) -> None:
-    log = lively.share / "unplugged"
-    shutil.copy(default_image.iso, lively.share)
-    lively.start(f"livebuilder usb write /mnt/router.iso {device_of(lively, 'SLOW-0009')} --erase SLOW-0009", log.name)
-    until(lambda: "Writing " in log.read_text() or "status " in log.read_text())
-    time.sleep(1)
-    lively.session.command("device_del", id="slow-stick")
-    until(lambda: "status " in log.read_text())
-    said = log.read_text()
-    assert said.endswith("status 1\n") and "Traceback" not in said
-    assert "half written" in said and "write it again" in said, said
+class TestPlugging:
+    """Sticks come and go in one PC."""
 
+    def test_unplugged_in_the_middle_of_a_write_it_says_so(self, lively: UsbGuest, default_image: BuiltImage) -> None:
+        log = lively.share / "unplugged"
+        shutil.copy(default_image.iso, lively.share)
+        lively.start(
+            f"livebuilder usb write /mnt/router.iso {device_of(lively, 'SLOW-0009')} --erase SLOW-0009", log.name
+        )
+        until(lambda: "Writing " in log.read_text() or "status " in log.read_text())
+        time.sleep(1)
+        lively.session.command("device_del", id="slow-stick")
+        until(lambda: "status " in log.read_text())
+        said = log.read_text()
+        assert said.endswith("status 1\n") and "Traceback" not in said
+        assert "half written" in said and "write it again" in said, said
 
-def test_watch_waits_for_the_stick_that_is_meant(lively: UsbGuest, tmp_path: Path) -> None:
-    log = lively.share / "watched"
-    lively.start("livebuilder usb prepare --watch --erase LATE-0006", log.name)
-    until(lambda: "Waiting for a stick" in log.read_text())
-    other = lively.session.plug(Stick(blank(tmp_path / "other.img"), serial="OTHER-0005"))
-    lively.session.plug(Stick(blank(tmp_path / "late.img"), serial="LATE-0006"))
-    until(lambda: "status " in log.read_text())
-    assert log.read_text().endswith("status 0\n"), log.read_text()
-    lively.run("sync")
-    assert probe(tmp_path / "late.img")["LABEL"] == "rootfs_data"
-    assert not any((tmp_path / "other.img").read_bytes())
-    lively.session.unplug(other)
+    def test_watch_waits_for_the_stick_that_is_meant(self, lively: UsbGuest, tmp_path: Path) -> None:
+        log = lively.share / "watched"
+        lively.start("livebuilder usb prepare --watch --erase LATE-0006", log.name)
+        until(lambda: "Waiting for a stick" in log.read_text())
+        other = lively.session.plug(Stick(blank(tmp_path / "other.img"), serial="OTHER-0005"))
+        lively.session.plug(Stick(blank(tmp_path / "late.img"), serial="LATE-0006"))
+        until(lambda: "status " in log.read_text())
+        assert log.read_text().endswith("status 0\n"), log.read_text()
+        lively.run("sync")
+        assert probe(tmp_path / "late.img")["LABEL"] == "rootfs_data"
+        assert not any((tmp_path / "other.img").read_bytes())
+        lively.session.unplug(other)
 
+    def test_list_watch_tells_what_comes_and_goes(self, lively: UsbGuest, tmp_path: Path) -> None:
+        log = lively.share / "events"
+        lively.start("timeout 120 livebuilder usb list --watch", log.name)
+        until(lambda: bool(log.read_text()))
+        name = lively.session.plug(Stick(blank(tmp_path / "event.img"), serial="EVENT-0007"))
+        until(lambda: "added: " in log.read_text() and "EVENT-0007" in log.read_text())
+        lively.session.unplug(name)
+        until(lambda: "removed: " in log.read_text())
+        assert "Traceback" not in log.read_text()
+        lively.run("pkill -f 'usb list'")
 
-def test_list_watch_tells_what_comes_and_goes(lively: UsbGuest, tmp_path: Path) -> None:
-    log = lively.share / "events"
-    lively.start("timeout 120 livebuilder usb list --watch", log.name)
-    until(lambda: bool(log.read_text()))
-    name = lively.session.plug(Stick(blank(tmp_path / "event.img"), serial="EVENT-0007"))
-    until(lambda: "added: " in log.read_text() and "EVENT-0007" in log.read_text())
-    lively.session.unplug(name)
-    until(lambda: "removed: " in log.read_text())
-    assert "Traceback" not in log.read_text()
-    lively.run("pkill -f 'usb list'")
+    def test_a_target_that_is_swapped_before_the_first_write_is_left_alone(
+        self, lively: UsbGuest, tmp_path: Path
+    ) -> None:
+        first = lively.session.plug(Stick(blank(tmp_path / "meant.img"), serial="MEANT-1111"))
+        until(lambda: "MEANT-1111" in lively.run("lsblk --nodeps --output SERIAL").output)
+        node = device_of(lively, "MEANT-1111")
+        lively.session.type_line(f"livebuilder usb prepare {node}; echo status''=$?")
+        lively.session.wait_for("Type the serial number", timeout_seconds=SECONDS)
+        lively.session.unplug(first)
+        lively.session.plug(Stick(blank(tmp_path / "wrong.img"), serial="WRONG-2222"))
+        time.sleep(3)
+        lively.session.type_line("MEANT-1111")
+        assert lively.session.wait_for(r"status=(\d+)", timeout_seconds=SECONDS)[1] == "1"
+        assert device_of(lively, "WRONG-2222") == node, "the name is the same: that is the danger"
+        assert not any((tmp_path / "wrong.img").read_bytes())
+        assert not any((tmp_path / "meant.img").read_bytes())
 
-
-def test_a_target_that_is_swapped_before_the_first_write_is_left_alone(lively: UsbGuest, tmp_path: Path) -> None:
-    first = lively.session.plug(Stick(blank(tmp_path / "meant.img"), serial="MEANT-1111"))
-    until(lambda: "MEANT-1111" in lively.run("lsblk --nodeps --output SERIAL").output)
-    node = device_of(lively, "MEANT-1111")
-    lively.session.type_line(f"livebuilder usb prepare {node}; echo status''=$?")
-    lively.session.wait_for("Type the serial number", timeout_seconds=SECONDS)
-    lively.session.unplug(first)
-    lively.session.plug(Stick(blank(tmp_path / "wrong.img"), serial="WRONG-2222"))
-    time.sleep(3)
-    lively.session.type_line("MEANT-1111")
-    assert lively.session.wait_for(r"status=(\d+)", timeout_seconds=SECONDS)[1] == "1"
-    assert device_of(lively, "WRONG-2222") == node, "the name is the same: that is the danger"
-    assert not any((tmp_path / "wrong.img").read_bytes())
-    assert not any((tmp_path / "meant.img").read_bytes())
-
-
-def test_two_sticks_with_one_serial_number_are_both_refused(lively: UsbGuest, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        lively.session.plug(Stick(blank(tmp_path / f"{name}.img"), serial="TWIN-3333"))
-    until(lambda: lively.run("lsblk --nodeps --output SERIAL").output.count("TWIN-3333") == 2)
-    refused = lively.run(f"livebuilder usb prepare {device_of(lively, 'TWIN-3333')} --erase TWIN-3333")
-    assert refused.status == 1 and "have the same serial number TWIN-3333: unplug all but one" in refused.output
-    assert not any((tmp_path / "one.img").read_bytes() + (tmp_path / "two.img").read_bytes())
+    def test_two_sticks_with_one_serial_number_are_both_refused(self, lively: UsbGuest, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            lively.session.plug(Stick(blank(tmp_path / f"{name}.img"), serial="TWIN-3333"))
+        until(lambda: lively.run("lsblk --nodeps --output SERIAL").output.count("TWIN-3333") == 2)
+        refused = lively.run(f"livebuilder usb prepare {device_of(lively, 'TWIN-3333')} --erase TWIN-3333")
+        assert refused.status == 1 and "have the same serial number TWIN-3333: unplug all but one" in refused.output
+        assert not any((tmp_path / "one.img").read_bytes() + (tmp_path / "two.img").read_bytes())
