@@ -67,7 +67,7 @@ def pc(boot: tuple[Path, Path], folder: Path) -> Iterator[UsbGuest]:
         Stick(blank(folder / "first.img"), serial="FIRST-0001"),
         Stick(blank(folder / "second.img"), serial="SECOND-0002"),
         Stick(blank(folder / "locked.img"), serial="LOCKED-0003", read_only=True),
-        Stick(blank(folder / "used.img"), serial="USED-0004"),
+        Stick(blank(folder / "used.img", 96 * MIB), serial="USED-0004"),
     ]
     with usb_guest(boot, folder / "share", log=folder / "boot.log", sticks=sticks, extra=_NULL) as guest:
         yield guest
@@ -145,11 +145,12 @@ class TestSticks:
         assert json.loads(answer.output)["plan"]["file_system"]["label"] == "rootfs_data"
         assert not any((folder / "first.img").read_bytes())
 
-    @pytest.mark.parametrize("fs", ["ext4", "ext3", "ext2", "btrfs"])
+    @pytest.mark.parametrize("fs", ["ext4", "ext3", "ext2", "btrfs", "f2fs"])
     def test_prepare_makes_what_udev_and_the_kernel_understand(self, pc: UsbGuest, folder: Path, fs: str) -> None:
-        first = device_of(pc, "FIRST-0001")
+        serial = "USED-0004" if fs == "f2fs" else "FIRST-0001"  # which is larger
+        first = device_of(pc, serial)
         table = "dos" if fs == "ext2" else "gpt"
-        done = pc.run(f"livebuilder usb prepare {first} --erase FIRST-0001 --fs {fs} --table {table}")
+        done = pc.run(f"livebuilder usb prepare {first} --erase {serial} --fs {fs} --table {table}")
         assert done.status == 0, done.output
         seen = pc.run(f"lsblk --noheadings --list --output PATH,FSTYPE,LABEL,PARTLABEL {first}").output.splitlines()
         name = [] if table == "dos" else ["rootfs_data"]
