@@ -15,10 +15,11 @@ from tests.support.builds import (
     small_system_in,
     write_small_system,
 )
+from tests.support.host import pytest_collection_modifyitems
 from tests.support.spread import pytest_xdist_make_scheduler
 from tests.support.strict import pytest_sessionfinish
 
-__all__ = ["pytest_sessionfinish", "pytest_xdist_make_scheduler"]
+__all__ = ["pytest_collection_modifyitems", "pytest_sessionfinish", "pytest_xdist_make_scheduler"]
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("patient", deadline=None)

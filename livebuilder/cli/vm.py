@@ -84,7 +84,8 @@ def vm_test(
     with as_usage():
         pc = machine_named(machine)
         memory_bytes = parse_size(memory) if memory else None
-    label = label_asked_for(read_config(iso)) or image_facts(iso)["label"]
+    label = image_facts(iso)["label"]
+    label = label_asked_for(read_config(iso)) or label
     folder = logs or Path(tempfile.mkdtemp(prefix="livebuilder-"))
     make_folder(folder)
     stick = stick or folder / "stick.img"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.process import find_tool, run
+from livebuilder.process import run
 from livebuilder.sizes import MIB
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, hardlink, symlink
 from livebuilder.usb.content import change_content, differences, read_content
@@ -106,7 +106,7 @@ def test_everything_a_router_keeps_is_carried(tmp_path: Path, fs: str, options: 
     assert_sound(path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask the kernel")
+@pytest.mark.host("loop")
 def test_the_kernel_sees_the_same(tmp_path: Path) -> None:
     path = a_stick(tmp_path / "stick")
     put(path, a_router())
@@ -130,7 +130,7 @@ def test_the_kernel_sees_the_same(tmp_path: Path) -> None:
         run(["umount", mounted])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have the kernel write")
+@pytest.mark.host("loop")
 def test_what_the_kernel_wrote_and_never_unmounted_is_found(tmp_path: Path) -> None:
     path, live, mounted = a_stick(tmp_path / "stick"), tmp_path / "live", tmp_path / "mounted"
     mounted.mkdir()
@@ -256,17 +256,8 @@ def test_no_file_system_for_settings_is_refused(tmp_path: Path) -> None:
                 pass
 
 
-def kernel_has(fs: str) -> bool:
-    if find_tool("modprobe"):
-        run(["modprobe", fs], check=False)
-    return any(line.split()[-1] == fs for line in Path("/proc/filesystems").read_text().splitlines())
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-@pytest.mark.parametrize("fs", ["btrfs", "f2fs"])
+@pytest.mark.parametrize("fs", [pytest.param(fs, marks=pytest.mark.host(fs)) for fs in ("btrfs", "f2fs")])
 def test_what_has_to_be_mounted_is_mounted_as_a_copy(tmp_path: Path, fs: str) -> None:
-    if not kernel_has(fs):
-        pytest.skip(f"the kernel of this machine has no {fs}")
     path = a_stick(tmp_path / "stick", fs, size_bytes=128 * MIB)
     before = Path("/proc/self/mounts").read_text()
     put(path, a_router())

@@ -32,15 +32,12 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def loop(image: Path) -> Iterator[Path]:
     """A block device that is `image`."""
-    try:
-        name = run(["losetup", "--find", "--show", image]).stdout.strip()
-    except (CommandError, LivebuilderError) as error:
-        pytest.skip(f"needs loop devices and the right to set them up: {error.message}")
+    name = run(["losetup", "--find", "--show", image]).stdout.strip()
     yield Path(name)
     run(["losetup", "--detach", name])
 
 
-@pytest.fixture(params=["image", "loop"])
+@pytest.fixture(params=["image", pytest.param("loop", marks=pytest.mark.host("loop"))])
 def path(request: pytest.FixtureRequest) -> Path:
     """An image file, then a block device."""
     found = request.getfixturevalue(request.param)
@@ -96,6 +93,7 @@ def test_a_byte_that_is_another_is_found_with_its_place(path: Path, tmp_path: Pa
     assert f"{path} is not as it was written: prepare it again" in caught.value.message
 
 
+@pytest.mark.host("loop")
 def test_a_disk_is_read_past_the_page_cache(loop: Path) -> None:
     with open_target(describe(loop), writable=True) as target:
         assert fcntl.fcntl(target.fd, fcntl.F_GETFL) & os.O_DIRECT
@@ -104,6 +102,7 @@ def test_a_disk_is_read_past_the_page_cache(loop: Path) -> None:
     assert loop.read_bytes()[512:1024] == b"\x11" * 512
 
 
+@pytest.mark.host("loop")
 def test_extents_outside_of_the_stick_or_of_broken_sectors_are_a_bug_that_writes_nothing(
     loop: Path, image: Path
 ) -> None:
@@ -127,6 +126,7 @@ def test_only_one_program_at_a_time(path: Path) -> None:
         pass
 
 
+@pytest.mark.host("loop")
 def test_a_mounted_disk_is_in_use(loop: Path, tmp_path: Path) -> None:
     device = describe(loop)
     run(["mke2fs", "-q", "-F", loop])
@@ -141,11 +141,9 @@ def test_a_mounted_disk_is_in_use(loop: Path, tmp_path: Path) -> None:
     assert "umount" in (caught.value.hint or "")
 
 
+@pytest.mark.host("loop")
 def test_a_write_protected_disk_is_told(image: Path) -> None:
-    try:
-        name = run(["losetup", "--find", "--show", "--read-only", image]).stdout.strip()
-    except (CommandError, LivebuilderError) as error:
-        pytest.skip(f"needs loop devices and the right to set them up: {error.message}")
+    name = run(["losetup", "--find", "--show", "--read-only", image]).stdout.strip()
     try:
         device = describe(Path(name))
         with pytest.raises(LivebuilderError) as caught, open_target(device, writable=True) as target:
@@ -195,6 +193,7 @@ def test_a_file_that_grew_is_told(image: Path) -> None:
         target.verify_identity()
 
 
+@pytest.mark.host("loop")
 def test_another_disk_behind_the_same_node_is_told(loop: Path, tmp_path: Path) -> None:
     """As when one stick is unplugged and another plugged in between the plan and the first write."""
     device = describe(loop)
@@ -271,6 +270,7 @@ def test_ctrl_c_ends_with_130_and_one_line(image: Path) -> None:
     )
 
 
+@pytest.mark.host("loop")
 def test_a_disk_that_cannot_be_read_says_where_and_what_to_look_at(loop: Path, image: Path) -> None:
     with open_target(describe(loop), writable=False) as target:
         os.truncate(image, MIB)
@@ -294,6 +294,7 @@ def test_other_programs_open_the_very_same_file(image: Path) -> None:
             run(words)  # without the descriptor it is nothing
 
 
+@pytest.mark.host("loop")
 def test_on_a_disk_too_while_it_is_ours(loop: Path) -> None:
     run(["mke2fs", "-q", "-F", "-L", "hello", "-E", f"offset={MIB}", loop, "4096k"])
     with open_target(describe(loop), writable=True) as target:

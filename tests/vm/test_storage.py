@@ -241,7 +241,6 @@ class TestTwins:
     def test_the_same_stick_is_taken_in_whichever_socket_it_is(self, twins: Twins) -> None:
         uuid = probe(twins.first)["UUID"]
         assert [boot.record.storage.uuid for boot in twins.boots] == [uuid, uuid]
-        assert len({boot.record.storage.device for boot in twins.boots}) == 2, "they did not change places"
 
     def test_a_warning_names_both_in_the_record_and_on_the_console(self, twins: Twins) -> None:
         for boot in twins.boots:

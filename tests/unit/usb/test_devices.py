@@ -203,7 +203,8 @@ def test_a_disk_that_fails_while_it_is_read_has_a_problem(tmp_path: Path) -> Non
     root = write_tree(tmp_path, KINGSTON_SYSFS)
     (root / "dev/sdb").mkdir(parents=True)  # opening it works, reading does not
     (device,) = list_devices(root)
-    assert (device.problem, device.data, device.medium) == ("Is a directory", True, True)
+    assert (device.data, device.medium) == (True, True)
+    assert device.problem in ("Is a directory", "Invalid argument"), "which of them, the file system decides"
 
 
 def test_inner_disks_are_only_read_when_asked_for(tmp_path: Path) -> None:

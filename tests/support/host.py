@@ -1,0 +1,48 @@
+"""Tests that ask this host's own kernel: block devices, mounts.
+
+Where it gives them to nobody (an ordinary user, a container) such tests are left out of the run: what they show is
+shown in a guest as well, by tests/vm/test_usb_stack.py, which every run has.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from livebuilder.errors import LivebuilderError
+from livebuilder.process import run
+from livebuilder.sizes import MIB
+
+
+@cache
+def offers(need: str) -> bool:
+    """Whether the kernel lets us have `need`: "loop" is a loop device and a mount of it, else a file system."""
+    if need != "loop":
+        return offers("loop") and any(
+            line.split()[-1] == need for line in Path("/proc/filesystems").read_text().splitlines()
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        image, mounted = Path(folder, "image"), Path(folder, "mounted")
+        mounted.mkdir()
+        with image.open("wb") as stream:
+            stream.truncate(MIB)
+        try:
+            run(["mke2fs", "-q", "-F", image])
+            run(["mount", "-o", "loop", image, mounted])
+            run(["umount", mounted])
+        except LivebuilderError:
+            return False
+    return True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `host(NEED…)` and cannot be had."""
+    missing = [
+        item for item in items if not all(offers(need) for mark in item.iter_markers("host") for need in mark.args)
+    ]
+    if missing:
+        config.hook.pytest_deselected(items=missing)
+        items[:] = [item for item in items if item not in missing]
