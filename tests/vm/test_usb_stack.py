@@ -190,7 +190,8 @@ class TestSticks:
         assert pc.run(f"mke2fs -q -t ext4 {used} && mount {used} /media && sync").status == 0
         refused = pc.run(f"livebuilder usb prepare {used} --erase USED-0004")
         assert refused.status == 1 and "is mounted at /media: umount /media" in refused.output
-        holder = "import os,time; fd=os.open('/dev/NAME', os.O_RDWR|os.O_EXCL); print('held', os.getpid(), flush=True); time.sleep(99)"
+        holder = "import os,time; fd=os.open('/dev/NAME', os.O_RDWR|os.O_EXCL)"
+        holder += "; print('held', os.getpid(), flush=True); time.sleep(99)"
         pc.run("umount /media; sync")
         before = (folder / "used.img").read_bytes()
         pc.start(f"python3 -c {shlex.quote(holder.replace('/dev/NAME', used))}", "holder")
