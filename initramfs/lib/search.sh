@@ -1,11 +1,10 @@
 # shellcheck shell=sh
 # Find the stick: every block device is looked at once, when it appears, until one carries the label or time is up.
 
-POLL=0.2 # seconds between two looks
-# Hundredths of a second without a new device before a match is taken: at power-on a twin may be a moment behind; what
-# comes later was put in by hand, one at a time.
-QUIET_EARLY=50
-QUIET_LATE=20
+POLL=0.1 # seconds between two looks
+# Hundredths of a second: at power-on a twin may be a moment behind, so a match is taken when no new device came for
+# QUIET. What comes after EARLY was put in by hand, one at a time, and is taken at once.
+QUIET=50
 EARLY=500
 
 DISKS_PENDING=disks-pending # a file in STATE: drivers are being loaded, a disk may still turn up
@@ -33,7 +32,6 @@ search() {
     hex_letters "$HEX"
     search_label_letters=$HEX
     search_label_plain=$1
-    search_quiet=$QUIET_EARLY
     while :; do
         look_around
         clock
@@ -45,15 +43,16 @@ search() {
                 ;;
             *) [ "$SEARCH_WAITED" -lt $(($2 * 100)) ] || return 1 ;;
         esac
-        [ "$SEARCH_WAITED" -lt "$EARLY" ] || search_quiet=$QUIET_LATE
-        run sleep "$POLL"
+        [ -n "$LOOK_NEW" ] || run sleep "$POLL"
     done
 }
 
 # search_is_over SECONDS: there is a match; may another one still come?
 search_is_over() {
     [ "$SEARCH_WAITED" -lt $(($1 * 100)) ] || return 0
-    [ ! -e "$STATE/$DISKS_PENDING" ] && [ $((NOW - search_newest)) -ge "$search_quiet" ]
+    [ ! -e "$STATE/$DISKS_PENDING" ] || return
+    [ -z "$LOOK_NEW" ] || return
+    [ "$SEARCH_WAITED" -ge "$EARLY" ] || [ $((NOW - search_newest)) -ge "$QUIET" ]
 }
 
 # hurry_usb / unhurry_usb: a stick put in while we wait need not rest the second that usb-storage gives it by default.
@@ -67,8 +66,10 @@ set_usb_delay() {
     [ "$usb_delay_now" != "$1" ] || echo "$2" >"$usb_delay"
 }
 
-# look_around: at devices that were not there before; those that went are forgotten.
+# look_around: at devices that were not there before; those that went are forgotten. LOOK_NEW names the new ones: a
+# disk's partitions come one by one, so look again before you decide.
 look_around() {
+    LOOK_NEW=''
     look_present=' '
     for look_path in "$ROOT"/sys/class/block/*; do
         look_name=${look_path##*/}
@@ -82,6 +83,7 @@ look_around() {
         esac
         if look_at "$look_name"; then
             SEARCH_SEEN="$SEARCH_SEEN$look_name "
+            LOOK_NEW="$LOOK_NEW $look_name"
             clock
             search_newest=$NOW
         fi

@@ -97,7 +97,7 @@ def test_a_late_stick_is_used_at_once(machine: InitMachine, stick: Path) -> None
     _plug_at(machine, 800, "sda", stick)
     status, waited, chosen, *_ = machine.call(_SEARCH).stdout.splitlines()
     assert (status, chosen.split()[0]) == ("status 0", "sda")
-    assert 800 <= int(waited) < 900
+    assert 800 <= int(waited) <= 810, "nobody else is waited for"
 
 
 def test_absence_is_noticed_when_the_time_is_up(machine: InitMachine, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_each_device_is_read_once(machine: InitMachine, tmp_path: Path) -> None:
     machine.add_disk("sda", ext4(tmp_path / "other", label="photos"))
     machine.call(_SEARCH, env={"SETTLE": "5"})
     assert machine.log.count("storage: sda is") == 1
-    assert machine.commands.count("sleep 0.2") >= 20
+    assert machine.commands.count("sleep 0.1") >= 40
 
 
 def test_a_card_reader_is_looked_at_when_a_card_is_put_in(machine: InitMachine, stick: Path) -> None:
