@@ -13,6 +13,7 @@ from livebuilder.vm.shell import GuestShell
 from tests.support.boots import RESCUE_PROMPT, SECONDS, booting, observe, power_off
 from tests.support.builds import BuiltImage
 from tests.support.kernel_patch import kernel_without_devtmpfs
+from tests.support.linked_in import kernel_with
 from tests.support.sticks import ext4_state, read_file, stick_image
 from tests.vm.conftest import build_small
 
@@ -34,6 +35,29 @@ def test_without_devtmpfs_there_is_a_dev_all_the_same(small_image: BuiltImage, t
     assert "dev /dev tmpfs" in dev
     assert {"console", "kmsg", "null", "loop7", "sda1", "tty1", "ttyS0", "urandom"} <= set(dev.split())
     assert "Settings are kept on /dev/sda1" in boot.login
+
+
+def test_loop_devices_and_ext4_may_be_linked_into_the_kernel(tmp_path: Path) -> None:
+    features = ["base", "extroot", "console", "usb-storage"]
+    kernel = kernel_with(["loop", "ext4"], features=features, folder=tmp_path / "kernel")
+    build_small(
+        tmp_path / "image", "kernel.source=files", f"kernel.image={kernel.image}", f"kernel.modules={kernel.modules}",
+        'modules.features=["usb-storage"]',
+    )  # fmt: skip
+    image = BuiltImage(tmp_path / "image")
+    with image.initramfs.open("ab") as stream:
+        stream.write(kernel.archive)
+    stick = stick_image(tmp_path / "stick.img")
+    with booting(image, kernel.rdinit, sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
+        boot, shell = observe(session)
+        files = shell.run("find /lib/modules -name '*.ko'").output
+        power_off(session)
+    there = {Path(line).stem.replace("-", "_") for line in files.splitlines()}
+    assert {"loop", "ext4", "jbd2"} <= set(kernel.names), "what the kernel is to have without a file"
+    assert "overlay" in there and not there & set(kernel.names)
+    assert (boot.record.root.mode, boot.record.root.device, boot.record.root.attempts) == ("ext2", "/dev/loop7", 1)
+    assert (boot.record.storage.state, boot.record.storage.fstype) == ("persistent", "ext4")
+    assert boot.record.warnings == []
 
 
 def test_without_loop_devices_the_root_is_a_tmpfs_and_the_stick_is_used(
