@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,13 +177,15 @@ def _write(target: Target, plan: LivePlan, *, extents: Sequence[Extent]) -> Live
     if target.is_disk:
         probe_capacity(target)
         target.verify_identity()
-    before, sha256 = _stamp(plan.iso), _sha256(plan.iso)
-    write_and_read_back(target, extents)
+    before = _stamp(plan.iso)
+    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+        sha256 = meanwhile.submit(_sha256, plan.iso)
+        write_and_read_back(target, extents)
     if _stamp(plan.iso) != before:
         raise LivebuilderError(f"{plan.iso} changed while it was written", hint="write it again")
     path, shown = Path(target.path_for_tools()), Path(target.path)
     storage = None if plan.storage is None else read_stick(path, plan.storage, shown=shown)
-    return LiveReport(shown, plan, sha256, storage)
+    return LiveReport(shown, plan, sha256.result(), storage)
 
 
 def _image_extents(plan: LivePlan, *, sector: bytes | None) -> list[Extent]:

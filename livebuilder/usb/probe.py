@@ -22,7 +22,7 @@ from livebuilder.usb.target import Target
 T = TypeVar("T")
 
 MARK_BYTES = 64 * KIB  # together more than a stick's own cache is likely to hold
-_PLACE_IN_MIB = 512 * KIB  # away from tables and superblocks, should the power fail
+_PLACES_IN_MIB = range(512 * KIB, 960 * KIB, 64 * KIB)  # away from tables and superblocks, should the power fail
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,29 @@ class Capacity:
 def mark_offsets(size_bytes: int, *, sector_bytes: int = 512) -> tuple[int, ...]:
     """Where the marks go, in order; they are whole sectors and do not overlap."""
     last = size_bytes - MARK_BYTES
-    wanted = {_PLACE_IN_MIB, last}
-    power = MIB
-    while power < size_bytes:
-        wanted |= {power + _PLACE_IN_MIB, power + power // 2 + _PLACE_IN_MIB}
-        power *= 2
+    halves = {last}
     part = size_bytes // 2
     while part > 2 * MIB:
-        wanted.add((part - MARK_BYTES) // sector_bytes * sector_bytes)
+        halves.add((part - MARK_BYTES) // sector_bytes * sector_bytes)
         part //= 2
+    powers = {0}
+    power = MIB
+    while power < size_bytes:
+        powers |= {power, power + power // 2}
+        power *= 2
+    # All powers move together until none of them is in the way of a half: a mark left out could be one that tells.
+    place = min(
+        _PLACES_IN_MIB, key=lambda place: sum(_meet(power + place, half) for power in powers for half in halves)
+    )
     found: list[int] = []
-    for offset in sorted(wanted, reverse=True):  # the very end has precedence
+    for offset in sorted(halves | {power + place for power in powers}, reverse=True):  # the very end has precedence
         if 0 <= offset <= last and (not found or offset + MARK_BYTES <= found[-1]):
             found.append(offset)
     return tuple(reversed(found))
+
+
+def _meet(one: int, other: int) -> bool:
+    return abs(one - other) < MARK_BYTES
 
 
 def judge_marks(size_bytes: int, written: Mapping[int, bytes], found: Mapping[int, bytes]) -> Capacity:

@@ -189,13 +189,15 @@ class Target:
             os.fsync(self.fd)
             if not self.is_disk:
                 os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         with mmap.mmap(-1, PIECE_BYTES) as buffer, memoryview(buffer) as view:
 
             def compare(offset: int, wanted: memoryview) -> None:
                 with view[: len(wanted)] as found:
                     with self._explained("reading back", at=offset):
                         self._read_into(found, offset)
-                    if found.tobytes() != wanted.tobytes():
+                    # As memcmp(3) does; two views are compared byte by byte, in fifty times as long.
+                    if buffer.find(wanted, 0, len(wanted)) != 0:
                         self._tell_difference(offset, wanted=wanted.tobytes(), found=found.tobytes())
 
             _for_each_piece(extents, compare, progress)

@@ -11,7 +11,7 @@ from pathlib import Path
 from livebuilder.process import find_tool, run
 from livebuilder.sizes import MIB
 
-LIVE_BYTES = 256 * MIB
+LIVE_BYTES = 650 * MIB  # what a CD holds
 STICK_BYTES = 64 * MIB
 _TABLE = 'label: gpt\nstart=1MiB, name="rootfs_data", type=linux\n'
 
