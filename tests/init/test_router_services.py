@@ -276,6 +276,9 @@ def test_one_modprobe_loads_drivers_for_all_hardware(router: Router) -> None:
         "hostname attic-pc",
         "modprobe -a -b -q pci:v000010ECd00008139sv* usb:v0627p0001 [odd]",
     ]
+    deadline = time.monotonic() + 10  # it runs in the background
+    while len(router.commands) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert router.commands[2:] == ["uevent /lib/livebuilder/hotplug"]
     assert int(router.read("tmp/run/uevent.pid")) > 1
 

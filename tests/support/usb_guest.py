@@ -2,17 +2,21 @@
 
 Debian's amd64 kernel boots with the host's own root read-only over 9p and memory laid over it, starts udevd, and gives
 a shell on the serial line. The sticks are `usb-storage` devices of QEMU, plugged and unplugged as people do it. What a
-test puts into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own.
+test puts into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own,
+but for the checkout, should it be there.
 """
 
 from __future__ import annotations
 
+import shlex
+import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import livebuilder
 from livebuilder.cache import Cache, cache_root
 from livebuilder.cpio import archive
 from livebuilder.kernel.modules import ModuleIndex
@@ -41,7 +45,9 @@ mkdir /memory/upper /memory/work
 mount -t overlay -o lowerdir=/lower,upperdir=/memory/upper,workdir=/memory/work overlay /newroot
 cd /newroot
 for folder in dev proc sys; do mount -o move /$folder $folder; done
+for kept in @KEPT@; do mkdir -p "/kept$kept" && mount -o bind ".$kept" "/kept$kept"; done
 for folder in tmp run; do mount -t tmpfs -o mode=1777 $folder $folder; done
+for kept in @KEPT@; do mkdir -p ".$kept" && mount -o move "/kept$kept" ".$kept"; done
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share mnt
 exec switch_root /newroot /bin/sh /mnt/.start
 """
@@ -82,7 +88,7 @@ def make_initramfs(folder: Path) -> tuple[Path, Path]:
     tree = RootTree([directory(name) for name in ("bin", "dev", "modules", "proc", "sys")])
     tree.add(file("bin/busybox", debian.busybox().content, mode=0o755))
     tree.add(symlink("bin/sh", "busybox"))
-    tree.add(file("init", _INIT, mode=0o755))
+    tree.add(file("init", _INIT.replace("@KEPT@", shlex.join(_kept())), mode=0o755))
     for number, path in enumerate(index.closure(_MODULES)):
         tree.add(file(f"modules/{number:03d}-{Path(path).name}", kernel.modules.content_of(kernel.modules[path])))
     image, initramfs = folder / "vmlinuz", folder / "initramfs"
@@ -90,6 +96,12 @@ def make_initramfs(folder: Path) -> tuple[Path, Path]:
     with initramfs.open("wb") as stream:
         stream.writelines(archive(tree))
     return image, initramfs
+
+
+def _kept() -> list[str]:
+    """Where this program lies, if that is below a folder that the guest has its own of."""
+    homes = {Path(sys.prefix), Path(livebuilder.__file__).resolve().parents[1]}
+    return sorted(str(home) for home in homes if home.parts[1] in ("tmp", "run"))
 
 
 @contextmanager
