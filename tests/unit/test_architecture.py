@@ -13,6 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("build", "inspection", "usb", "vm", "doctor"),
+    ("openwrt",),
     ("sources", "profile"),
     ("image",),
     ("kernel", "iso"),
@@ -31,6 +32,7 @@ SOLE_IMPORTERS = {
     "pydantic": {"profile"},
     "qemu": {"vm.session"},
     "pyudev": {"usb.devices"},
+    "cryptography": {"openwrt.signature"},
 }
 
 

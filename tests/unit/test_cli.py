@@ -20,7 +20,7 @@ from tests.support.builds import assert_refused, run_main
 
 REPOSITORY = Path(__file__).parents[2]
 MANUAL = (REPOSITORY / "docs/commands.md").read_text()
-HEAVY = ("pydantic", "pycdlib", "qemu", "elftools", "zstandard", "rich", "ctypes", "loguru")
+HEAVY = ("pydantic", "pycdlib", "qemu", "elftools", "zstandard", "rich", "ctypes", "loguru", "cryptography")
 
 
 def walk(command: object = None, name: str = "livebuilder") -> Iterator[tuple[str, object]]:
