@@ -28,10 +28,11 @@ SOLE_IMPORTERS = {
     "subprocess": {"process"},
     "pycdlib": {"iso.writer"},
     "ctypes": {"usb.fdisk", "doctor"},
-    "typer": {"cli", "cli.common", "cli.consent", "cli.usb", "cli.vm"},
+    "typer": {"cli", "cli.common", "cli.consent", "cli.openwrt", "cli.usb", "cli.vm"},
     "pydantic": {"profile"},
     "qemu": {"vm.session"},
     "pyudev": {"usb.devices"},
+    "httpx": {"openwrt.transfer"},
     "cryptography": {"openwrt.signature"},
 }
 
