@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from livebuilder import __version__
-from livebuilder.cli import usb, vm
+from livebuilder.cli import openwrt, usb, vm
 from livebuilder.cli.common import Json, group, show
 from livebuilder.errors import LivebuilderError, UsageError
 
@@ -21,6 +21,7 @@ app = group(
     "Start with:  livebuilder build && livebuilder vm test out/router.iso",
     completion=True,
 )
+app.add_typer(openwrt.app, name="openwrt")
 app.add_typer(usb.app, name="usb")
 app.add_typer(vm.app, name="vm")
 

@@ -20,7 +20,7 @@ from tests.support.builds import assert_refused, run_main
 
 REPOSITORY = Path(__file__).parents[2]
 MANUAL = (REPOSITORY / "docs/commands.md").read_text()
-HEAVY = ("pydantic", "pycdlib", "qemu", "elftools", "zstandard", "rich", "ctypes", "loguru", "cryptography")
+HEAVY = ("pydantic", "pycdlib", "qemu", "elftools", "zstandard", "rich", "ctypes", "loguru", "cryptography", "httpx")
 
 
 def walk(command: object = None, name: str = "livebuilder") -> Iterator[tuple[str, object]]:
@@ -64,10 +64,10 @@ def documented_words(name: str) -> set[str]:
 
 def test_the_walk_sees_the_commands() -> None:
     assert {
-        "livebuilder", "livebuilder build", "livebuilder inspect", "livebuilder doctor", "livebuilder usb image",
-        "livebuilder usb list", "livebuilder usb prepare", "livebuilder usb write", "livebuilder usb adopt",
-        "livebuilder usb check", "livebuilder usb backup", "livebuilder usb restore", "livebuilder usb reset",
-        "livebuilder usb diff", "livebuilder vm run", "livebuilder vm test",
+        "livebuilder", "livebuilder build", "livebuilder inspect", "livebuilder doctor", "livebuilder openwrt fetch",
+        "livebuilder usb image", "livebuilder usb list", "livebuilder usb prepare", "livebuilder usb write",
+        "livebuilder usb adopt", "livebuilder usb check", "livebuilder usb backup", "livebuilder usb restore",
+        "livebuilder usb reset", "livebuilder usb diff", "livebuilder vm run", "livebuilder vm test",
     } == DOCUMENTED  # fmt: skip
     assert {"--output", "-o", "PROFILE.toml", "--dry-run"} <= words_of("livebuilder build")
 
@@ -132,8 +132,8 @@ def test_help_loads_nothing_heavy() -> None:
     assert {"livebuilder.cli", "typer"} <= loaded, "the list is one of modules"
     assert loaded.isdisjoint(HEAVY)
     assert {name for name in loaded if name.startswith("livebuilder")} == {
-        "livebuilder", "livebuilder.cli", "livebuilder.cli.common", "livebuilder.cli.usb", "livebuilder.cli.vm",
-        "livebuilder.errors",
+        "livebuilder", "livebuilder.cli", "livebuilder.cli.common", "livebuilder.cli.openwrt",
+        "livebuilder.cli.usb", "livebuilder.cli.vm", "livebuilder.errors",
     }  # fmt: skip
 
 
