@@ -153,13 +153,12 @@ class Mirror:
 
         Raises `LivebuilderError` when it cannot be had or is another file.
         """
-        with cache.place(KEPT, sha256) as draft, _reserved(cache, sha256) as begun:
+        with _reserved(cache, sha256) as begun, cache.place(KEPT, sha256) as draft:
             if kept := kept_file(cache, sha256):
                 draft.hardlink_to(kept)  # another run was quicker
             else:
                 self._complete(path, begun, sha256, progress)
                 begun.part.replace(draft)
-            begun.remove()
         return cache.folder(KEPT) / sha256
 
     def _complete(self, path: str, begun: _Begun, sha256: str, progress: Progress) -> None:
@@ -250,13 +249,24 @@ class Mirror:
 
 @contextmanager
 def _reserved(cache: Cache, sha256: str) -> Iterator[_Begun]:
-    """What is there of a file, for us alone: another run that wants the same file waits."""
+    """What is there of a file, for us alone; when the block ends well, there is no more need of it.
+
+    Another run that wants the same file waits, until the whole one is in its place.
+    """
     folder = cache.folder(_BEGUN)
     begun = _Begun(folder / f"{sha256}.part", folder / f"{sha256}.validator")
-    with begun.validator.open("a") as lock:
+    try:
+        lock = begun.validator.open("a")
+    except OSError as error:
+        raise LivebuilderError(
+            f"the cache folder {folder} cannot be written: {error.strerror}",
+            hint="set XDG_CACHE_HOME to a folder you can write",
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         begun.validator.touch()  # the run before may have finished, and removed it
         yield begun
+        begun.remove()
 
 
 def _validator(response: httpx.Response) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,10 +231,11 @@ def test_a_redirect_to_nowhere(site: Site, cache: Cache, target: str, said: str)
 
 
 def test_nobody_listens(cache: Cache) -> None:
-    with serving(Site()) as site:
-        pass
-    with pytest.raises(LivebuilderError, match="refused"):
-        obtain(site, cache)
+    with socket.socket() as held, serving(Site()) as site:
+        held.bind(("127.0.0.1", 0))
+        site.address = f"http://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(LivebuilderError, match="refused"):
+            obtain(site, cache)
 
 
 def test_two_runs_that_want_the_same_file_fetch_it_once(site: Site, cache: Cache) -> None:
@@ -250,7 +253,34 @@ def test_two_runs_that_want_the_same_file_fetch_it_once(site: Site, cache: Cache
     assert site.asked(NAME) == ["", "bytes=100000-"]
 
 
-def test_a_full_disk_is_explained(site: Site, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_somebody_else_s_until_it_is_in_its_place(
+    site: Site, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock outlasts the rename; else a run that waited would find nothing, and fetch it a second time."""
+    land = Path.replace
+    locked: list[bool] = []
+
+    def watched(path: Path, target: Path) -> Path:
+        (validator,) = (cache.root / "downloads-begun").glob("*.validator")
+        with validator.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                locked.append(target == cache.root / "downloads" / SHA256)
+        return land(path, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    assert obtain(site, cache) == DATA
+    assert locked == [False, True]
+
+
+def test_a_cache_that_cannot_be_written(site: Site, cache: Cache) -> None:
+    cache.folder("downloads-begun").joinpath(f"{SHA256}.validator").mkdir()
+    with pytest.raises(LivebuilderError, match="downloads-begun cannot be written"):
+        obtain(site, cache)
+
+
+def test_a_full_disk_is_explained(site: Site, cache: Cache) -> None:
     cache.folder("downloads-begun").joinpath(f"{SHA256}.part").symlink_to("/dev/full")
     with pytest.raises(LivebuilderError, match="cannot be written: No space left on device"):
         obtain(site, cache)
