@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("build", "inspection", "usb", "vm", "doctor"),
     ("openwrt",),
     ("sources", "profile"),
-    ("image",),
+    ("image", "openwrt"),
     ("kernel", "iso"),
     ("cpio",),
     ("tree", "compression", "unpacking"),
