@@ -10,6 +10,7 @@ header, and a protected-mode part of `syssize` paragraphs, which holds the compr
     0x206  version          u16  boot protocol, 0x0208 or later has a payload
     0x20e  kernel_version   u16  where the version text is, less 0x200; 0 when there is none
     0x211  loadflags        u8   bit 0: loaded high, that is a bzImage
+    0x236  xloadflags       u16  bit 0: has a 64-bit entry point (protocol 0x020c, Linux 3.8)
     0x248  payload_offset   u32  from the start of the protected-mode part
     0x24c  payload_length   u32
 """
@@ -114,6 +115,15 @@ def embedded_config(data: bytes, *, source: str = "the kernel image") -> dict[st
     except PackingError as error:
         raise LivebuilderError(f"{source} is damaged: {error.message}") from error
     return parse_config(config.decode("utf-8", "replace"))
+
+
+def is_64_bit(kernel: Kernel) -> bool:
+    """Whether it runs on 64-bit processors only: by its configuration, or by the header of its image."""
+    if kernel.config is not None:
+        return kernel.config.get("CONFIG_X86_64") == "y"
+    header = kernel.image.read()[:0x250]
+    version, flags = struct.unpack_from("<H", header, 0x206)[0], struct.unpack_from("<H", header, 0x236)[0]
+    return version >= 0x020C and bool(flags & 1)
 
 
 def unpackable_compressions(kernel: Kernel) -> frozenset[str] | None:

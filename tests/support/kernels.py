@@ -56,6 +56,7 @@ def bzimage(
     config: str | None = CONFIG,
     protocol: int = 0x020F,
     loadflags: int = 1,
+    xloadflags: int = 0,
     payload: bytes | None = None,
 ) -> bytes:
     """A kernel image: four sectors of setup, then 64 bytes of "code", then the payload and its size."""
@@ -72,6 +73,7 @@ def bzimage(
     struct.pack_into("<H", setup, 0x206, protocol)
     struct.pack_into("<H", setup, 0x20E, text_at - 0x200)
     setup[0x211] = loadflags
+    struct.pack_into("<H", setup, 0x236, xloadflags)
     struct.pack_into("<II", setup, 0x248, 64, len(packed))
     text = f"{release} (someone@example.org) #1 SMP\0".encode()
     setup[text_at : text_at + len(text)] = text

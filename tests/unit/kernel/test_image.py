@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.kernel.image import embedded_config, kernel_from_files, read_bzimage, unpackable_compressions
+from livebuilder.kernel.image import (
+    embedded_config,
+    is_64_bit,
+    kernel_from_files,
+    read_bzimage,
+    unpackable_compressions,
+)
 from tests.support.kernels import CONFIG, RELEASE, bzimage, module_bytes, pack, vmlinux, write_kernel, write_modules
 from tests.support.kernels import MODULES as FAKE_MODULES
 
@@ -68,6 +74,20 @@ def test_what_the_kernel_can_unpack(tmp_path: Path) -> None:
     assert unpackable_compressions(kernel_from_files(image, modules)) == frozenset({"none", "gzip", "xz"})
     image.write_bytes(bzimage(config=None))
     assert unpackable_compressions(kernel_from_files(image, modules)) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "is_64"),
+    [
+        ({"config": "CONFIG_X86_64=y\n"}, True),
+        ({"config": "CONFIG_X86_32=y\n", "xloadflags": 1}, False),
+        ({"config": None, "xloadflags": 0x3F}, True),
+        ({"config": None, "xloadflags": 2}, False),
+        ({"config": None, "xloadflags": 1, "protocol": 0x020B}, False),  # before there was such a field
+    ],
+)
+def test_whether_it_is_for_64_bits(tmp_path: Path, header: dict[str, object], is_64: bool) -> None:
+    assert is_64_bit(kernel_from_files(*write_kernel(tmp_path, **header))) is is_64  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
