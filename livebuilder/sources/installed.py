@@ -1,0 +1,45 @@
+"""The packages of a root, by its own word: the database of opkg, apk or dpkg.
+
+usr/lib/opkg/status     paragraphs; opkg lists what is `installed` or `unpacked` (libopkg, pkg_hash.c)
+lib/apk/db/installed    paragraphs of lines like P:name and V:version
+var/lib/dpkg/status     paragraphs (deb822(5), dpkg-query(1)); `install ok installed` is what counts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from livebuilder.sources.apt import parse_paragraphs
+from livebuilder.tree import Kind, RootTree
+
+# The database, its fields for name, version and state, and the states of a package that is there.
+_DATABASES = (
+    ("usr/lib/opkg/status", "Package", "Version", "Status", ("installed", "unpacked")),
+    ("lib/apk/db/installed", "P", "V", "", ()),
+    ("var/lib/dpkg/status", "Package", "Version", "Status", ("installed",)),
+)
+
+
+def installed_packages(root: RootTree) -> Mapping[str, str] | None:
+    """The versions of the packages in `root`, by name; None when it has no database, or none of a tool we know."""
+    for path, name, version, state, states in _DATABASES:
+        entry = root.resolve(path)
+        if entry is None or entry.kind not in (Kind.FILE, Kind.HARDLINK):
+            continue
+        text = root.content_of(entry).read().decode("utf-8", "replace")
+        return {
+            fields[name]: fields[version]
+            for fields in parse_paragraphs(text)
+            if fields.get(name) and fields.get(version) and (not state or _state(fields.get(state, "")) in states)
+        }
+    return None
+
+
+def render_manifest(packages: Mapping[str, str]) -> str:
+    """A `.manifest` as OpenWrt's image.mk writes it, with opkg and with apk alike: `name - version`, sorted by name."""
+    return "".join(f"{name} - {version}\n" for name, version in sorted(packages.items()))
+
+
+def _state(status: str) -> str:
+    """The last of the three words: `installed` of `install ok installed`."""
+    return status.rpartition(" ")[2]
