@@ -73,6 +73,9 @@ Console = Annotated[str, _matching(r"tty[A-Za-z]*\d+(,\d+[noe]?\d?r?)?", "a cons
 Label = Annotated[str, AfterValidator(_label)]
 Owner = Annotated[str, _matching(r"\d+:\d+", "a numeric owner and group (0:0)")]
 Words = Annotated[str, _matching(r"[ -~]*", "one line of plain ASCII")]
+NamePart = Annotated[
+    str, _matching(r"[A-Za-z0-9._+~-]{0,32}", "a part of a name (letters, digits, . _ + ~ -; at most 32)")
+]
 
 
 class _Section(BaseModel):
@@ -130,8 +133,11 @@ class BootSection(_Section):
 
 
 class OutputSection(_Section):
-    """What is written, and how large it may be."""
+    """What is written, under which names, and how large it may be."""
 
+    layout: Literal["flat", "openwrt"] = "flat"
+    version: NamePart = ""
+    extra: NamePart = ""
     compression: Literal["none", "gzip", "xz", "zstd"] = "xz"
     max_size: Budget = None
 

@@ -11,7 +11,8 @@ from loguru import logger
 
 from livebuilder import __version__, cpio
 from livebuilder.build.inputs import BuildRequest, gather_inputs
-from livebuilder.build.report import package_to_json
+from livebuilder.build.naming import Identity, OutputNames, identify, openwrt_names, short_names
+from livebuilder.build.report import MANIFEST_JSON, PROFILES_JSON, SHA256SUMS, package_to_json
 from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS, Compression
 from livebuilder.console import step
@@ -27,15 +28,15 @@ from livebuilder.iso.menu import BootMenu, menu_for
 from livebuilder.kernel.image import Kernel, unpackable_compressions
 from livebuilder.kernel.modinfo import is_module, module_name
 from livebuilder.kernel.modules import ModuleIndex, module_tree
+from livebuilder.openwrt.release import Release, read_release
 from livebuilder.profile import Profile
 from livebuilder.sizes import render_size
 from livebuilder.sources.copyright import HostPackage
 from livebuilder.sources.debian import DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
+from livebuilder.sources.installed import installed_packages
 from livebuilder.tree import Kind, RootTree, device, directory
 
-# On the ISO; /boot/vmlinuz and /boot/initramfs are what isolinux.cfg names.
-OUTPUT_NAMES = ("vmlinuz", "initramfs", "manifest.json", "sha256sums")
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
 _FEATURE_STICK = "usb-storage"
@@ -53,6 +54,9 @@ class BuildPlan:
     profile: Profile
     output: Path
     cache: Cache
+    identity: Identity
+    names: OutputNames
+    installed: Mapping[str, str]
     kernel: Kernel
     loader: Loader
     loader_packages: tuple[HostPackage, ...]
@@ -68,16 +72,28 @@ class BuildPlan:
     epoch: int
 
     @property
-    def iso_name(self) -> str:
-        """The name of the ISO in the output folder."""
-        return f"{self.profile.name}.iso"
+    def folder(self) -> Path:
+        """Where the files go: the output folder, or with OpenWrt's layout one below it."""
+        return self.output / self.names.folder
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files that are written, the disc first."""
+        names = self.names
+        own = (names.iso, names.kernel, names.initramfs, names.packages)
+        return (*own, PROFILES_JSON, MANIFEST_JSON, SHA256SUMS)
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The packages that the profile asked for."""
+        return () if self.profile.root.source in ("directory", "archive") else self.profile.root.packages
 
     def to_json(self) -> dict[str, Any]:
         """The stable form that `build --dry-run --json` prints."""
         return {
             "name": self.profile.name,
-            "output": str(self.output),
-            "files": [self.iso_name, *OUTPUT_NAMES],
+            "output": str(self.folder),
+            "files": list(self.files),
             "kernel": {"release": self.kernel.release, "source": self.kernel.source},
             "loader": self.loader.version,
             "packages": [package_to_json(package) for package in self.packages],
@@ -96,8 +112,9 @@ class BuildPlan:
     def render(self) -> str:
         """The plan for a reader."""
         layers = ", ".join(f"{layer.name} ({len(layer.entries)} entries)" for layer in self.layers)
+        iso, *others = self.files
         lines = [
-            f"{self.output / self.iso_name}, and beside it {', '.join(OUTPUT_NAMES)}",
+            f"{self.folder / iso}, and beside it {', '.join(others)}",
             f"  kernel    {self.kernel.release} from {self.kernel.source}",
             f"  packages  {' '.join(f'{p.name}={p.version}' for p in self.packages) or 'none'}",
             f"  root      {render_size(self.root.size_bytes())} in {len(self.root)} entries: {layers}",
@@ -147,6 +164,8 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         shared = shared_paths(tools, root)
         tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
         facts = _image_facts(profile, sources.kernel, index, image, shared)
+        release = read_release(sources.root)
+        identity = identify(sources.root, sources.kernel, release=release, version=profile.output.version)
         early = (tools, init_tree(image_conf=render_image_conf(facts)))
         _lint(profile, early, root, generated, index)
     warnings = (*sources.warnings, *unsure, *_xattr_warnings(root))
@@ -156,6 +175,9 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         profile=profile,
         output=request.output,
         cache=request.cache,
+        identity=identity,
+        names=_names(profile, identity, release),
+        installed=_installed(root, sources.packages),
         kernel=sources.kernel,
         loader=sources.loader,
         loader_packages=sources.loader_packages,
@@ -170,6 +192,20 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         warnings=warnings,
         epoch=epoch,
     )
+
+
+def _names(profile: Profile, identity: Identity, release: Release | None) -> OutputNames:
+    """OpenWrt's names for an OpenWrt, and for every root in OpenWrt's folders; else short ones."""
+    output = profile.output
+    if release is None and output.layout == "flat":
+        return short_names(name=profile.name, extra=output.extra)
+    return openwrt_names(identity, name=profile.name, extra=output.extra, nested=output.layout == "openwrt")
+
+
+def _installed(root: RootTree, packages: Sequence[DebianPackage]) -> Mapping[str, str]:
+    """The packages of the root by its own word; of a root that has none to say, those the image was made from."""
+    said = installed_packages(root)
+    return said if said is not None else {package.name: package.version for package in packages}
 
 
 def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""What a build made and what it is made of: manifest.json, sha256sums, and the figures for people."""
+"""What a build made and what it is made of: manifest.json, sha256sums, and the figures for people.
+
+profiles.json and `.manifest` say the same in OpenWrt's words: livebuilder/build/profiles_json.py has the one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from livebuilder.sources.debian import DebianPackage
 from livebuilder.tree import RootTree
 
 MANIFEST_VERSION = 1
+MANIFEST_JSON = "manifest.json"
+PROFILES_JSON = "profiles.json"
+SHA256SUMS = "sha256sums"
 # How many of the biggest things an over-full image names.
 _BIGGEST = 10
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from livebuilder import __version__
-from livebuilder.build.plan import OUTPUT_NAMES, BuildPlan
+from livebuilder.build.plan import BuildPlan
+from livebuilder.build.profiles_json import profiles_json, render_profiles_json
 from livebuilder.build.report import (
+    MANIFEST_JSON,
     MANIFEST_VERSION,
+    PROFILES_JSON,
+    SHA256SUMS,
     BuildReport,
     OutputFile,
     check_budget,
@@ -27,6 +32,7 @@ from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
 from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
 from livebuilder.iso.writer import write_iso
 from livebuilder.sources.copyright import pack_copyrights
+from livebuilder.sources.installed import render_manifest
 from livebuilder.staging import staged_folder, verify_writable
 from livebuilder.tree import Content
 
@@ -39,7 +45,7 @@ def run_build(plan: BuildPlan, *, started: float) -> BuildReport:
 
     When the output folder already holds this very build, nothing is written.
     """
-    verify_writable(plan.output)
+    verify_writable(plan.folder)
     with step("Packing the initramfs"):
         initramfs = make_initramfs(
             plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache
@@ -50,19 +56,20 @@ def run_build(plan: BuildPlan, *, started: float) -> BuildReport:
     manifest = _manifest(plan, initramfs, disc)
     known = _known_build(plan, manifest)
     if known is not None:
-        return BuildReport(str(plan.output), known, manifest, plan.warnings, time.monotonic() - started, unchanged=True)
-    with staged_folder(plan.output) as stage:
-        with step(f"Writing {plan.output / plan.iso_name}"):
-            iso = stage / plan.iso_name
+        return BuildReport(str(plan.folder), known, manifest, plan.warnings, time.monotonic() - started, unchanged=True)
+    with staged_folder(plan.folder) as stage:
+        with step(f"Writing {plan.folder / plan.names.iso}"):
+            iso = stage / plan.names.iso
             write_iso(disc, iso)
             check_budget(iso.stat().st_size, plan.profile.output.max_size, root=plan.root, boot_files=boot_sizes)
-        (stage / "vmlinuz").write_bytes(plan.kernel.image.read())
-        (stage / "initramfs").write_bytes(initramfs.data)
-        (stage / "manifest.json").write_text(_render_manifest(manifest))
-        written = tuple(_output_file(path) for path in sorted(stage.iterdir()))
-        (stage / "sha256sums").write_text(render_sha256sums(written))
+        (stage / plan.names.kernel).write_bytes(plan.kernel.image.read())
+        (stage / plan.names.initramfs).write_bytes(initramfs.data)
+        described = _described(plan, manifest, stage)
+        for name, text in described.texts.items():
+            (stage / name).write_bytes(text)
     plan.cache.prune()
-    return BuildReport(str(plan.output), written, manifest, plan.warnings, time.monotonic() - started, unchanged=False)
+    seconds = time.monotonic() - started
+    return BuildReport(str(plan.folder), described.files, manifest, plan.warnings, seconds, unchanged=False)
 
 
 def _iso_files(plan: BuildPlan, initramfs: Initramfs) -> Mapping[str, Content]:
@@ -135,17 +142,51 @@ def _render_manifest(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
+@dataclass(frozen=True)
+class _Described:
+    """The bytes of the files that say what was built, by name, and all files that sha256sums lists."""
+
+    texts: Mapping[str, bytes]
+    files: tuple[OutputFile, ...]
+
+
+def _described(plan: BuildPlan, manifest: Mapping[str, Any], folder: Path) -> _Described:
+    """What is to be said of the images in `folder`."""
+    images = [_output_file(folder / name) for name in (plan.names.iso, plan.names.kernel, plan.names.initramfs)]
+    profiles = profiles_json(
+        plan.identity,
+        profile=plan.profile.name,
+        names=plan.names,
+        sha256={image.name: image.sha256 for image in images},
+        installed=plan.installed,
+        requested=plan.requested,
+        kernel_release=plan.kernel.release,
+        epoch=plan.epoch,
+    )
+    texts = {
+        plan.names.packages: render_manifest(plan.installed).encode(),
+        PROFILES_JSON: render_profiles_json(profiles).encode(),
+        MANIFEST_JSON: _render_manifest(manifest).encode(),
+    }
+    listed = [*images, *(_output_text(name, text) for name, text in texts.items())]
+    files = tuple(sorted(listed, key=lambda file: file.name))
+    return _Described({**texts, SHA256SUMS: render_sha256sums(files).encode()}, files)
+
+
 def _known_build(plan: BuildPlan, manifest: Mapping[str, Any]) -> tuple[OutputFile, ...] | None:
     """The files of the output folder when they are this very build, whole and unharmed."""
     try:
-        if (plan.output / "manifest.json").read_bytes() != _render_manifest(manifest).encode():
+        if (plan.folder / MANIFEST_JSON).read_bytes() != _render_manifest(manifest).encode():
             return None
-        names = [plan.iso_name, *(name for name in OUTPUT_NAMES if name != "sha256sums")]
-        files = tuple(_output_file(plan.output / name) for name in sorted(names))
-        same = (plan.output / "sha256sums").read_bytes() == render_sha256sums(files).encode()
+        described = _described(plan, manifest, plan.folder)
+        same = all((plan.folder / name).read_bytes() == text for name, text in described.texts.items())
     except (OSError, LivebuilderError):
         return None
-    return files if same else None
+    return described.files if same else None
+
+
+def _output_text(name: str, text: bytes) -> OutputFile:
+    return OutputFile(name, len(text), hashlib.sha256(text).hexdigest())
 
 
 def _output_file(path: Path) -> OutputFile:

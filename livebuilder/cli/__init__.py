@@ -35,6 +35,13 @@ class Distribution(StrEnum):
     ALPINE = "alpine"
 
 
+class Layout(StrEnum):
+    """Where the results of a build are put."""
+
+    FLAT = "flat"
+    OPENWRT = "openwrt"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"livebuilder {__version__}")
@@ -67,6 +74,10 @@ def build(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the profile; repeatable.")
     ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option("--layout", help="flat: into DIR; openwrt: below it, in OpenWrt's folders with OpenWrt's names."),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use the cache only; fetch nothing.")] = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Fetch the package lists even if they are of today.")
@@ -77,7 +88,7 @@ def build(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a live ISO with its kernel, initramfs, manifest.json and sha256sums.
+    """Build a live ISO with its kernel, its initramfs, and the files that say what they are made of.
 
     Examples:
 
@@ -86,6 +97,8 @@ def build(
       livebuilder build attic-pc.toml -o discs/ --set storage.label=attic
 
       livebuilder build --offline --set output.compression=gzip
+
+      livebuilder build attic-pc.toml --layout openwrt
     """
     from livebuilder.build.inputs import BuildRequest
     from livebuilder.build.plan import plan_build
@@ -94,8 +107,9 @@ def build(
     from livebuilder.profile import read_profile
 
     started = time.monotonic()
+    chosen = [f"output.layout={layout.value}"] if layout else []
     request = BuildRequest(
-        profile=read_profile(profile, settings=settings or []),
+        profile=read_profile(profile, settings=[*(settings or ()), *chosen]),
         output=output,
         cache=Cache(cache_root()),
         offline=offline,

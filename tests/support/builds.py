@@ -27,7 +27,9 @@ from tests.support.trees import write_tree
 
 # Beside the interpreter that runs the tests: the command users start.
 COMMAND = Path(sys.executable).with_name("livebuilder")
-OUTPUTS = ("initramfs", "manifest.json", "router.iso", "sha256sums", "vmlinuz")
+OUTPUTS = (
+    "initramfs", "manifest.json", "profiles.json", "router.iso", "router.manifest", "sha256sums", "vmlinuz",
+)  # fmt: skip
 # Nothing listens at the discard service's port: whoever wants the network gets an error at once.
 NO_NETWORK = {
     f"{scheme}_proxy": "http://127.0.0.1:9/" for scheme in ("http", "https", "HTTP", "HTTPS", "all", "ALL")
@@ -62,11 +64,21 @@ class BuiltImage:
 
     @property
     def kernel(self) -> Path:
-        return self.folder / "vmlinuz"
+        return self.image("kernel")
 
     @property
     def initramfs(self) -> Path:
-        return self.folder / "initramfs"
+        return self.image("initramfs")
+
+    @property
+    def profiles(self) -> dict[str, Any]:
+        return json.loads((self.folder / "profiles.json").read_text())  # type: ignore[no-any-return]
+
+    def image(self, kind: str) -> Path:
+        """The file that profiles.json says is of this type."""
+        (profile,) = self.profiles["profiles"].values()
+        (name,) = (image["name"] for image in profile["images"] if image["type"] == kind)
+        return self.folder / str(name)
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def test_a_changed_menu_is_another_disc(installed: Installation, small_system: S
     finally:
         screen.write_text(text)
     after = hashes(tmp_path / "out")
-    assert {name for name in after if after[name] != before[name]} == {"small.iso", "manifest.json", "sha256sums"}
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"small.iso", "manifest.json", "profiles.json", "sha256sums"}
 
 
 def test_a_broken_installation_says_so(installed: Installation, small_system: SmallSystem, tmp_path: Path) -> None:

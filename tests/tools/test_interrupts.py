@@ -43,7 +43,7 @@ class Scene:
         self.out = folder / "out"
         for name in ("out", "tmp"):
             (folder / name).mkdir()
-        for name in (*OUTPUTS, "small.iso"):
+        for name in (*OUTPUTS, "small.iso", "small.manifest"):
             (self.out / name).write_text(f"an older {name}")
         self.env = {"TMPDIR": str(folder / "tmp"), **private_cache(folder / "cache", cache_root())}
         self.before = self.look()
@@ -56,7 +56,7 @@ class Scene:
         if (self.out / "sha256sums").read_text() == "an older sha256sums":
             return False
         run(["sha256sum", "--check", "--quiet", "sha256sums"], cwd=self.out)
-        return {path.name for path in self.out.iterdir()} == {*OUTPUTS, "small.iso"}
+        return {path.name for path in self.out.iterdir()} == {*OUTPUTS, "small.iso", "small.manifest"}
 
     def assert_clean(self) -> None:
         assert self.look() == self.before

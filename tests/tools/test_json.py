@@ -10,6 +10,7 @@ import pytest
 from tests.support.builds import BuiltImage, SmallSystem, run_command, run_main
 from tests.support.documents import assert_documented, chapters, documented
 from tests.support.kernels import bzimage
+from tests.support.profiles import RELEASE, SNAPSHOT, anonymous
 
 # Builds here are offline: what they need from the network is in the cache once the default image was built.
 pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
@@ -52,6 +53,12 @@ def test_build(default_image: BuiltImage, small_system: SmallSystem, tmp_path: P
     for outcome, name in zip(outputs, ("one", "two"), strict=True):
         assert outcome.json["manifest"] == json.loads((tmp_path / name / "manifest.json").read_text())
     assert default_image.manifest == outputs[0].json["manifest"]
+
+
+@pytest.mark.network
+def test_profiles_json(default_image: BuiltImage) -> None:
+    ours = json.loads((default_image.folder / "profiles.json").read_text())
+    assert_documented("profiles.json", *map(anonymous, (ours, RELEASE, SNAPSHOT)))
 
 
 @pytest.mark.network

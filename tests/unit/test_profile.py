@@ -67,6 +67,9 @@ console = ["ttyS1,9600"]
 timeout = 0
 cmdline = "acpi=off"
 [output]
+layout = "openwrt"
+version = "24.10~rc1"
+extra = "Attic_2"
 compression = "gzip"
 max_size = "20M"
 """
@@ -94,7 +97,13 @@ max_size = "20M"
         "modules": {"features": ("nic",), "extra": ("tun",)},
         "storage": {"label": "attic", "settle": 3},
         "boot": {"console": ("ttyS1,9600",), "timeout": 0, "cmdline": "acpi=off"},
-        "output": {"compression": "gzip", "max_size": 20 * 1024 * 1024},
+        "output": {
+            "layout": "openwrt",
+            "version": "24.10~rc1",
+            "extra": "Attic_2",
+            "compression": "gzip",
+            "max_size": 20 * 1024 * 1024,
+        },
     }
 
 
@@ -172,6 +181,10 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         ("boot.console=[]", "at least 1 item"),
         ('boot.console=["lpt1"]', "is not a console"),
         ('boot.cmdline="a\\nb"', "is not one line of plain ASCII"),
+        ("output.layout=nested", "is not one of 'flat' or 'openwrt'"),
+        ("output.version=1/2", "is not a part of a name"),
+        ("output.extra=../x", "is not a part of a name"),
+        ("output.extra=" + 33 * "x", "is not a part of a name"),
         ("output.compression=lz4", "is not one of 'none', 'gzip', 'xz' or 'zstd'"),
         ("output.max_size=big", "'big' is not a size"),
         ("output.max_size=-5", "greater than or equal to 0"),
