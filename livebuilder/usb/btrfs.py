@@ -21,6 +21,7 @@ from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import KIB
+from livebuilder.usb.ranges import Range
 
 _SUPERBLOCK = 64 * KIB
 _MAGIC = b"_BHRfS_M"
@@ -32,10 +33,10 @@ _INODE = 1
 _OWNERS = 0x2C
 
 
-def give_to_root(volume: Path, data: Iterable[tuple[int, int]]) -> int:
+def give_to_root(volume: Path, data: Iterable[Range]) -> int:
     """Make 0:0 the owner of every file; returns how many inodes it found, each copy of a leaf counted.
 
-    `data` are the ranges of `volume` that are no holes, from and to which byte. Raises `LivebuilderError` when there
+    `data` are the ranges of `volume` that are no holes. Raises `LivebuilderError` when there
     is no btrfs in it, or one whose checksums are of another kind.
     """
     found = 0

@@ -32,20 +32,19 @@ from livebuilder.cache import Cache
 from livebuilder.console import Progress
 from livebuilder.errors import CommandError, LivebuilderError
 from livebuilder.process import run
-from livebuilder.sizes import KIB, MIB, align_up, render_size
+from livebuilder.sizes import KIB, align_up, render_size
 from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.tree import HOST_XATTRS, Content, Entry, Kind, RootTree
 from livebuilder.usb.devices import BlockDevice, Volume
 from livebuilder.usb.filesystem import FILE_SYSTEMS, REFUSED, check_command
 from livebuilder.usb.plan import DEFAULT_LABEL
+from livebuilder.usb.ranges import Range, differing, merged, pieces, subtracted
 from livebuilder.usb.superblock import read_superblock
 from livebuilder.usb.target import Extent, FileSlice, Target, no_progress
 
 EXT = ("ext2", "ext3", "ext4")
 LOST_AND_FOUND = "lost+found"
 
-Range = tuple[int, int]
-"""Bytes from the first number up to, and without, the second."""
 Reader = Callable[[int, int], bytes]
 """Gives the bytes at (offset, length)."""
 
@@ -330,7 +329,7 @@ class _Copy:
     def _extents(self, ranges: Sequence[Range]) -> list[Extent]:
         """Where the copy differs from the stick within `ranges`."""
         found = []
-        for start, length in _pieces(ranges):
+        for start, length in pieces(ranges):
             new, old = self._read_image(start, length), self._read_target(start, length)
             for low, high in differing(old, new):
                 at = start + low
@@ -375,7 +374,7 @@ class _Copy:
         """Have `ranges`, and nothing else, in a sparse file as long as the partition."""
         with self.image.open("wb", buffering=0) as stream:
             stream.truncate(self.volume.size_bytes)
-            for offset, length in _pieces(ranges):
+            for offset, length in pieces(ranges):
                 piece = self._read_target(offset, length)
                 if piece.count(0) != len(piece):
                     os.pwrite(stream.fileno(), piece, offset)
@@ -388,59 +387,6 @@ def label_command(fs: str, image: Path, label: str) -> tuple[str, ...]:
     if fs == "btrfs":
         return ("btrfs", "filesystem", "label", os.fspath(image), label)
     return ("tune2fs", "-L", label, os.fspath(image))
-
-
-# Ranges of bytes: pure.
-
-
-def merged(ranges: Iterable[Range]) -> list[Range]:
-    """The same bytes in order, no byte twice, neighbours in one."""
-    found: list[Range] = []
-    for start, end in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        elif start < end:
-            found.append((start, end))
-    return found
-
-
-def subtracted(ranges: Sequence[Range], taken: Sequence[Range]) -> list[Range]:
-    """What of `ranges` is not in `taken`; both as `merged()` gives them."""
-    found = []
-    place = 0
-    for start, end in ranges:
-        while place < len(taken) and taken[place][1] <= start:
-            place += 1
-        at, here = start, place
-        while here < len(taken) and taken[here][0] < end:
-            if at < taken[here][0]:
-                found.append((at, taken[here][0]))
-            at = max(at, taken[here][1])
-            here += 1
-        if at < end:
-            found.append((at, end))
-    return found
-
-
-def _pieces(ranges: Iterable[Range]) -> Iterator[tuple[int, int]]:
-    """The ranges as (offset, length) of at most a MiB."""
-    for start, end in ranges:
-        for offset in range(start, end, MIB):
-            yield offset, min(MIB, end - offset)
-
-
-_COMPARED_BYTES = 4 * KIB
-
-
-def differing(old: bytes, new: bytes) -> list[Range]:
-    """Where two pieces of the same length differ, in steps of 4 KiB."""
-    if old == new:
-        return []
-    return merged(
-        (at, min(len(new), at + _COMPARED_BYTES))
-        for at in range(0, len(new), _COMPARED_BYTES)
-        if old[at : at + _COMPARED_BYTES] != new[at : at + _COMPARED_BYTES]
-    )
 
 
 # Which blocks of an ext file system are in use. All numbers are little endian.

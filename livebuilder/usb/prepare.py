@@ -14,18 +14,16 @@ from pathlib import Path
 
 from livebuilder.console import measured_step, step
 from livebuilder.errors import LivebuilderError
-from livebuilder.sizes import KIB, MIB, align_up, render_size
+from livebuilder.sizes import MIB, render_size
 from livebuilder.staging import verify_room
 from livebuilder.usb.filesystem import scratch_bytes
 from livebuilder.usb.plan import SECTOR_BYTES, StickPlan
 from livebuilder.usb.probe import probe_capacity
+from livebuilder.usb.ranges import Range, merged, widened
 from livebuilder.usb.stick import StickReport, build_table, build_volume, check_tools, data_ranges, read_stick
 from livebuilder.usb.target import Extent, FileSlice, Target
 
 EDGE_BYTES = MIB
-_GRAIN_BYTES = 4 * KIB  # more than any sector, and what file systems write at once
-
-Range = tuple[int, int]  # the first byte, and the first behind it
 
 
 def prepare(target: Target, plan: StickPlan) -> StickReport:
@@ -100,7 +98,7 @@ def table_extents(table: Path, plan: StickPlan) -> tuple[Extent, ...]:
     """All but the partition: both edges of the disk, as they are in the file `table`, which is as long as the disk."""
     start, end = plan.partition_offset_bytes, plan.partition_offset_bytes + plan.partition_bytes
     ranges = [(0, min(EDGE_BYTES, start)), (max(end, plan.size_bytes - EDGE_BYTES), plan.size_bytes)]
-    return _extents(merge_ranges(ranges, size_bytes=plan.size_bytes), table, offset=0)
+    return _extents(merged(widened(ranges, size_bytes=plan.size_bytes)), table, offset=0)
 
 
 def volume_extents(volume: Path, plan: StickPlan) -> tuple[Extent, ...]:
@@ -108,22 +106,8 @@ def volume_extents(volume: Path, plan: StickPlan) -> tuple[Extent, ...]:
     size = plan.partition_bytes
     edges = [(0, min(EDGE_BYTES, size)), (max(0, size - EDGE_BYTES), size)]
     with volume.open("rb") as stream:
-        ranges = merge_ranges((*edges, *data_ranges(stream.fileno())), size_bytes=size)
+        ranges = merged(widened((*edges, *data_ranges(stream.fileno())), size_bytes=size))
     return _extents(ranges, volume, offset=plan.partition_offset_bytes)
-
-
-def merge_ranges(ranges: Iterable[Range], *, size_bytes: int) -> tuple[Range, ...]:
-    """The same bytes in order and without overlap; each range is widened to 4 KiB, as far as `size_bytes` reaches."""
-    found: list[Range] = []
-    for start, end in sorted(ranges):
-        wide = (start // _GRAIN_BYTES * _GRAIN_BYTES, min(align_up(end, _GRAIN_BYTES), size_bytes))
-        if end <= start:
-            continue
-        if found and wide[0] <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], wide[1]))
-        else:
-            found.append(wide)
-    return tuple(found)
 
 
 def _extents(ranges: Iterable[Range], file: Path, *, offset: int) -> tuple[Extent, ...]:

@@ -30,6 +30,7 @@ from livebuilder.usb.filesystem import (
     scratch_bytes,
 )
 from livebuilder.usb.plan import SECTOR_BYTES, StickPlan
+from livebuilder.usb.ranges import Range
 from livebuilder.usb.superblock import Superblock, read_superblock
 
 _PIECE_BYTES = 64 * 1024
@@ -238,8 +239,8 @@ def _verify_layout(found: dict[str, tuple[int, int, int]]) -> None:
         raise LivebuilderError(f"the new file system lacks or has wrong: {', '.join(wrong)}")
 
 
-def data_ranges(descriptor: int) -> Iterator[tuple[int, int]]:
-    """Where an open file has bytes that are not holes: (start, end), in order."""
+def data_ranges(descriptor: int) -> Iterator[Range]:
+    """Where an open file has bytes that are not holes, in order."""
     position = 0
     while True:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,42 +14,17 @@ from livebuilder.usb.content import (
     DamagedError,
     debugfs_script,
     differences,
-    differing,
     label_command,
-    merged,
     parse_attributes,
     parse_dump,
     parse_inode,
     parse_listing,
     plan_changes,
     storage_volume,
-    subtracted,
     used_ranges,
 )
 from livebuilder.usb.devices import BlockDevice, Volume
 from tests.support.trees import trees
-
-RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)))
-
-
-def numbers(ranges: list[tuple[int, int]]) -> set[int]:
-    return {number for start, end in ranges for number in range(start, end)}
-
-
-@given(one=RANGES, other=RANGES)
-def test_ranges_are_sets_of_bytes(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
-    left, right = merged(one), merged(other)
-    assert numbers(left) == numbers(one)
-    assert all(a[1] < b[0] for a, b in pairwise(left))
-    assert numbers(subtracted(left, right)) == numbers(one) - numbers(other)
-
-
-def test_where_two_pieces_differ() -> None:
-    old = bytes(20_000)
-    new = bytearray(old)
-    assert differing(old, bytes(new)) == []
-    new[5000] = new[9000] = new[19_999] = 1
-    assert differing(old, bytes(new)) == [(4096, 12_288), (16_384, 20_000)]
 
 
 @given(trees(), trees())

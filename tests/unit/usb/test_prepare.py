@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.sizes import GIB, KIB, MIB
+from livebuilder.sizes import GIB, MIB
 from livebuilder.usb.plan import StickIdentity, plan_stick, plan_storage_behind
-from livebuilder.usb.prepare import Range, merge_ranges, scratch_folder, table_extents, volume_extents
+from livebuilder.usb.prepare import scratch_folder, table_extents, volume_extents
 
 ID = StickIdentity.random()
-
-
-@pytest.mark.parametrize(
-    ("ranges", "merged"),
-    [
-        ([], ()),
-        ([(0, 1)], ((0, 4 * KIB),)),
-        ([(5000, 5001), (0, 10)], ((0, 8 * KIB),)),
-        ([(0, 4 * KIB), (8 * KIB, 9 * KIB)], ((0, 4 * KIB), (8 * KIB, 12 * KIB))),
-        ([(0, MIB), (KIB, 2 * KIB)], ((0, MIB),)),
-        ([(MIB - 1, MIB)], ((MIB - 4 * KIB, MIB),)),
-        ([(7, 7)], ()),
-    ],
-)
-def test_ranges_are_ordered_widened_and_merged(ranges: list[Range], merged: tuple[Range, ...]) -> None:
-    assert merge_ranges(ranges, size_bytes=MIB) == merged
-
-
-@given(st.lists(st.tuples(st.integers(0, MIB), st.integers(0, MIB))), st.integers(1, MIB // 512))
-def test_every_byte_is_covered_once_and_none_behind_the_end(ranges: list[Range], sectors: int) -> None:
-    size = sectors * 512
-    clipped = [(min(start, size), min(end, size)) for start, end in ranges]
-    merged = merge_ranges(clipped, size_bytes=size)
-    assert all(end <= size and start < end for start, end in merged)
-    assert all(start % 512 == 0 and end % 512 == 0 for start, end in merged)
-    assert all(left[1] < right[0] for left, right in pairwise(merged))
-    for start, end in clipped:
-        assert start >= end or any(first <= start and end <= last for first, last in merged)
 
 
 def _file(path: Path, size: int, *data: int) -> Path:
