@@ -27,7 +27,7 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import render_size
 from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.staging import staged_folder
-from livebuilder.tree import Entry, Kind, RootTree, directory, file, normal_path
+from livebuilder.tree import Content, Entry, Kind, RootTree, directory, file, normal_path
 from livebuilder.usb.content import change_content, differences, facts_of, read_content, write_tar
 from livebuilder.usb.devices import Volume
 from livebuilder.usb.filesystem import FOLDERS
@@ -165,9 +165,8 @@ def write_backup(
             with read_backup(draft) as found:
                 if wrong := differences(found, tree):
                     raise LivebuilderError(f"the backup of {volume.path} is not what is on it: {'; '.join(wrong[:3])}")
-            with draft.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = draft.stat().st_size
+            archive = Content.from_file(draft)
+            size, sha256 = archive.size, archive.sha256
         path.chmod(0o600)
         return BackupReport(str(path), volume.path, len(tree), tree.size_bytes(), size, sha256)
 

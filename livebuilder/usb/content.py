@@ -17,7 +17,6 @@ import errno
 import os
 import re
 import shlex
-import shutil
 import stat
 import struct
 import tarfile
@@ -32,18 +31,19 @@ from livebuilder.cache import Cache
 from livebuilder.console import Progress
 from livebuilder.errors import CommandError, LivebuilderError
 from livebuilder.process import run
-from livebuilder.sizes import KIB, align_up, render_size
+from livebuilder.sizes import KIB, align_up
 from livebuilder.sources.archive import root_tree_from_archive
+from livebuilder.staging import verify_room
 from livebuilder.tree import HOST_XATTRS, Content, Entry, Kind, RootTree
 from livebuilder.usb.devices import BlockDevice, Volume
-from livebuilder.usb.filesystem import FILE_SYSTEMS, REFUSED, check_command
+from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, REFUSED, check_command
 from livebuilder.usb.plan import DEFAULT_LABEL
 from livebuilder.usb.ranges import Range, differing, merged, pieces, subtracted
 from livebuilder.usb.superblock import read_superblock
 from livebuilder.usb.target import Extent, FileSlice, Target, no_progress
 
-EXT = ("ext2", "ext3", "ext4")
 LOST_AND_FOUND = "lost+found"
+_OTHER_FOLDER = "set TMPDIR to a folder on a larger disk and run the same command again"
 
 Reader = Callable[[int, int], bytes]
 """Gives the bytes at (offset, length)."""
@@ -235,7 +235,7 @@ def _copied(target: Target, volume: Volume) -> Iterator[_Copy]:
 def _no_room(volume: Volume) -> LivebuilderError:
     return LivebuilderError(
         f"there is no room in {tempfile.gettempdir()} for a copy of what is on {volume.path}",
-        hint="set TMPDIR to a folder on a larger disk and run the same command again",
+        hint=_OTHER_FOLDER,
     )
 
 
@@ -729,7 +729,8 @@ def _read_ext(image: Path, folder: Path, volume: Volume) -> RootTree:
         }
     except (ValueError, struct.error) as error:
         raise LivebuilderError(f"{doing} failed: debugfs printed what is not understood ({error})") from error
-    _verify_room(volume, sum(inode.size for inode in inodes.values() if stat.S_ISREG(inode.mode)), folder)
+    size = sum(inode.size for inode in inodes.values() if stat.S_ISREG(inode.mode))
+    verify_room(Path(tempfile.gettempdir()), size, what=f"what is on {volume.path}", hint=_OTHER_FOLDER)
     commands = []
     for number, inode in inodes.items():
         if stat.S_ISREG(inode.mode) or (stat.S_ISLNK(inode.mode) and inode.size >= len(inode.blocks)):
@@ -787,16 +788,6 @@ def _entry(path: str, number: int, inode: Inode, attributes: list[str], folder: 
         path, kind, stat.S_IMODE(inode.mode), inode.uid, inode.gid, inode.mtime, content, target,
         inode.device if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0), xattrs, volume.path,
     )  # fmt: skip
-
-
-def _verify_room(volume: Volume, size_bytes: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if size_bytes > free:
-        raise LivebuilderError(
-            f"what is on {volume.path} takes {render_size(size_bytes)}, and {tempfile.gettempdir()} has"
-            f" {render_size(free)} left",
-            hint="set TMPDIR to a folder on a larger disk and run the same command again",
-        )
 
 
 def _first_fault(text: str) -> str:

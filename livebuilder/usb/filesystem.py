@@ -72,6 +72,7 @@ _EXT2 = ("ext_attr", "resize_inode", "dir_index", "filetype", "sparse_super", "l
 _EXT3 = ("has_journal", *_EXT2)
 _EXT4 = (*_EXT3, "extent", "flex_bg", "huge_file", "uninit_bg", "dir_nlink", "extra_isize")
 _EXT_FEATURES = {"ext2": _EXT2, "ext3": _EXT3, "ext4": _EXT4}
+EXT = tuple(_EXT_FEATURES)
 _MANY_SMALL_FILES = 512 * MIB  # below this, one inode for every 4 KiB: settings are small files
 _LAZY_ABOVE = 4 * GIB
 _MIXED_BELOW = 1 * GIB  # a small btrfs runs out of metadata space unless both kinds share their block groups
@@ -132,7 +133,7 @@ def make_commands(
 
 def scratch_bytes(kind: FileSystem, size_bytes: int) -> int:
     """What a file system of `size_bytes` made with `for_used_disk` takes at most in its sparse file."""
-    share = 32 if kind.name in _EXT_FEATURES else 256  # ext: the tables of inodes and the journal
+    share = 32 if kind.name in EXT else 256  # ext: the tables of inodes and the journal
     return 64 * MIB + size_bytes // share
 
 
@@ -147,7 +148,7 @@ def check_command(kind: FileSystem, image: Path) -> Command:
 
 def list_command(kind: FileSystem, image: Path) -> Command | None:
     """What lists the top folder, for `parse_listing()`; None where no tool can without mounting."""
-    return Command(("debugfs", "-R", "ls -p /", str(image))) if kind.name in _EXT_FEATURES else None
+    return Command(("debugfs", "-R", "ls -p /", str(image))) if kind.name in EXT else None
 
 
 def parse_listing(text: str) -> dict[str, tuple[int, int, int]]:

@@ -7,7 +7,6 @@ next MiB      partition 2, type 83, with the file system of a prepared stick, to
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.iso.hybrid import BOOT_SECTOR_BYTES, Hybrid, read_hybrid
 from livebuilder.sizes import MIB, render_size
+from livebuilder.tree import Content
 from livebuilder.usb.fdisk import open_disk
 from livebuilder.usb.filesystem import scratch_bytes
 from livebuilder.usb.plan import (
@@ -177,9 +177,9 @@ def _write(target: Target, plan: LivePlan, *, extents: Sequence[Extent]) -> Live
     if target.is_disk:
         probe_capacity(target)
         target.verify_identity()
-    before = _stamp(plan.iso)
+    before, content = _stamp(plan.iso), Content.from_file(plan.iso)
     with ThreadPoolExecutor(max_workers=1) as meanwhile:
-        sha256 = meanwhile.submit(_sha256, plan.iso)
+        sha256 = meanwhile.submit(lambda: content.sha256)
         write_and_read_back(target, extents)
     if _stamp(plan.iso) != before:
         raise LivebuilderError(f"{plan.iso} changed while it was written", hint="write it again")
@@ -229,8 +229,3 @@ def _stamp(path: Path) -> tuple[int, ...]:
     """What is another when the file is."""
     facts = path.stat()
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

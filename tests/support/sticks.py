@@ -22,7 +22,6 @@ from livebuilder.usb.plan import StickIdentity, plan_stick
 from livebuilder.usb.stick import copy_into, make_stick_image
 
 Table = Literal["gpt", "dos", "none"]
-EXT = ("ext2", "ext3", "ext4")
 _FAT_TYPE = {"gpt": "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "dos": "0C"}
 _SMALLEST = {"f2fs": 66 * MIB}
 _LOG_BLOCK_SIZE_AT = 1024 + 0x18  # s_log_block_size of ext: more than 6 makes no sense to anybody

@@ -24,10 +24,10 @@ from livebuilder.usb import stick
 from livebuilder.usb.bootcode import BOOT_CODE
 from livebuilder.usb.btrfs import give_to_root
 from livebuilder.usb.fdisk import NewPartition, open_disk
-from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, check_command, make_commands, scratch_bytes
+from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, FOLDERS, check_command, make_commands, scratch_bytes
 from livebuilder.usb.plan import LINUX_GUID, StickIdentity, StickPlan, plan_stick, plan_to_json, render_plan
 from livebuilder.usb.stick import copy_into, make_stick_image
-from tests.support.sticks import EXT, extracted, list_folder, probe
+from tests.support.sticks import extracted, list_folder, probe
 
 ROOT_LAYOUT = {"upper": (0o40755, 0, 0), "work": (0o40755, 0, 0), ".fs_state": (0o120777, 0, 0)}
 SIZES = {"ext2": 8 * MIB, "ext3": 18 * MIB, "ext4": 64 * MIB, "f2fs": 66 * MIB, "btrfs": 64 * MIB}

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import run
-from livebuilder.sizes import MIB
+from livebuilder.sizes import GIB, MIB
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, hardlink, symlink
 from livebuilder.usb.content import change_content, differences, read_content
 from livebuilder.usb.devices import Volume, describe
 from livebuilder.usb.target import Target, open_target
-from tests.support.sticks import stick_image
+from tests.support.sticks import change_ext4, stick_image
 
 ALL_FEATURES = ("-b", "4096", "-O", "metadata_csum,64bit,orphan_file,inline_data,large_dir")
 
@@ -208,6 +208,19 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(LivebuilderError, match=r"nothing was written"):
         put(path, RootTree([Entry("f", Kind.FILE, 0o644, xattrs={"user.big": bytes(60_000)})]))
     assert path.read_bytes() == image
+
+
+def test_more_than_this_disk_holds_is_told_before_it_is_read(tmp_path: Path) -> None:
+    path = a_stick(tmp_path / "stick")
+    put(path, RootTree([file("f", b"x")]))
+    change_ext4(path, f"set_inode_field /f size {8 * 1024 * GIB}")
+    with (
+        pytest.raises(LivebuilderError, match=r"what is on .*stick takes up to 8796093022208 bytes") as caught,
+        opened(path, writable=False) as (target, volume),
+        read_content(target, volume),
+    ):
+        pytest.fail("a hole of eight TiB was read")
+    assert "TMPDIR" in (caught.value.hint or "")
 
 
 def test_until_the_last_part_an_interruption_leaves_the_old_content(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from livebuilder.process import run
 from livebuilder.sizes import GIB, KIB, MIB
 from livebuilder.usb.bootcode import BOOT_CODE
 from livebuilder.usb.devices import describe
-from livebuilder.usb.filesystem import FILE_SYSTEMS, check_command, scratch_bytes
+from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, check_command, scratch_bytes
 from livebuilder.usb.plan import StickIdentity, StickPlan, plan_stick, plan_to_json
 from livebuilder.usb.prepare import prepare
 from livebuilder.usb.probe import MARK_BYTES, mark_offsets, probe_capacity
 from livebuilder.usb.stick import StickReport, build_volume
 from livebuilder.usb.target import Target, open_target
-from tests.support.sticks import EXT, extracted, list_folder, probe
+from tests.support.sticks import extracted, list_folder, probe
 
 SIZE = 80 * MIB + 1536
 GARBAGE = b"\xff" * MIB
