@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from livebuilder.sizes import render_size
-from livebuilder.usb.devices import BlockDevice, Volume
+from livebuilder.usb.devices import BlockDevice, Volume, rights_hint
 from livebuilder.usb.filesystem import FILE_SYSTEMS
 from livebuilder.usb.plan import ALIGNMENT_BYTES, DEFAULT_LABEL
 
@@ -190,13 +190,7 @@ def _rights(device: BlockDevice, purpose: Purpose) -> Iterator[Finding]:
     if device.readable and (device.writable or purpose not in _WRITING):
         return
     doing = "write" if device.readable else "read"
-    path = shlex.quote(device.path)
-    if device.kind == "image":
-        cure = f"chmod u+rw {path}, if it is yours"
-    else:
-        cure = f"sudo livebuilder usb {purpose} …"
-        if device.group:
-            cure += f", or become a member of its group: sudo usermod -aG {device.group} $USER, then log in again"
+    cure = rights_hint(device, command=f"livebuilder usb {purpose} …")
     yield Finding("refuse", "no-rights", f"you may not {doing} {device.path}: {cure}")
 
 

@@ -15,6 +15,7 @@ import errno
 import grp
 import os
 import re
+import shlex
 import stat
 import struct
 import time
@@ -112,6 +113,16 @@ class BlockDevice:
     def to_json(self) -> dict[str, object]:
         """The record as plain data; sizes in bytes."""
         return asdict(self)
+
+
+def rights_hint(device: BlockDevice, *, command: str = "livebuilder usb …") -> str:
+    """What to type when `device` may not be opened: `command` with sudo, or what makes the user one of its group."""
+    if device.kind == "image":
+        return f"chmod u+rw {shlex.quote(device.path)}, if it is yours"
+    if device.group in ("", "root"):
+        return f"sudo {command}"
+    joining = f"sudo usermod -aG {device.group} $USER, then log in again"
+    return f"sudo {command}, or become a member of its group: {joining}"
 
 
 @dataclass(frozen=True)
@@ -604,7 +615,7 @@ class _Machine:
         return self._root / path.removeprefix("/")
 
     def rights(self, path: str) -> dict[str, object]:
-        """What the caller may do with the node, and the group whose members may write it."""
+        """What the caller may do with the node, and the group whose members may use it."""
         node = self._node(path)
         return {"readable": os.access(node, os.R_OK), "writable": os.access(node, os.W_OK), "group": _group(node)}
 
@@ -630,10 +641,11 @@ def _uevent(folder: Path | None) -> dict[str, str]:
 
 
 def _group(node: Path) -> str:
-    """The group whose members may write `node`, or "" when there is none."""
+    """The group whose members may read and write `node`, or "" when there is none."""
     try:
         facts = node.stat()
-        return grp.getgrgid(facts.st_gid).gr_name if facts.st_mode & stat.S_IWGRP else ""
+        may = stat.S_IRGRP | stat.S_IWGRP
+        return grp.getgrgid(facts.st_gid).gr_name if facts.st_mode & may == may else ""
     except (OSError, KeyError):
         return ""
 

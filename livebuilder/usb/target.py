@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import grp
 import mmap
 import os
 import stat
@@ -33,7 +32,7 @@ from livebuilder.console import Progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.sizes import MIB, render_size
-from livebuilder.usb.devices import BlockDevice, describe, device_by_number
+from livebuilder.usb.devices import BlockDevice, describe, device_by_number, rights_hint
 
 PIECE_BYTES = MIB
 UNTOUCHED = "untouched"
@@ -334,7 +333,7 @@ def _open(device: BlockDevice, *, writable: bool) -> int:
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         descriptor = os.open(path, flags if device.kind == "image" else flags | os.O_EXCL | os.O_DIRECT)
     except OSError as error:
-        message, hint = _why_not_opened(path, error)
+        message, hint = _why_not_opened(device, error)
         raise LivebuilderError(f"{path} {message}: it was left as it is", hint=hint) from error
     if not is_right_kind(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -342,11 +341,12 @@ def _open(device: BlockDevice, *, writable: bool) -> int:
     return descriptor
 
 
-def _why_not_opened(path: Path, error: OSError) -> tuple[str, str | None]:
+def _why_not_opened(device: BlockDevice, error: OSError) -> tuple[str, str | None]:
+    path = device.path
     if error.errno == errno.EBUSY:
         return "is in use: it is mounted, or another program holds it", f"lsblk {path}   # shows where; then umount it"
     if error.errno in (errno.EACCES, errno.EPERM) and not os.access(path, os.R_OK | os.W_OK):
-        return "may not be opened by you", permission_hint(path)
+        return "may not be opened by you", rights_hint(device)
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "is write-protected", "look for a write protection switch on it"
     if error.errno == errno.ENOMEDIUM:
@@ -354,18 +354,6 @@ def _why_not_opened(path: Path, error: OSError) -> tuple[str, str | None]:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return "is not there any more", "livebuilder usb list"
     return f"cannot be opened: {error.strerror}", None
-
-
-def permission_hint(path: Path) -> str:
-    """What to type when `path` may not be opened: sudo, or the group that may."""
-    try:
-        facts = path.stat()
-        group = grp.getgrgid(facts.st_gid).gr_name
-    except (OSError, KeyError):
-        return "put sudo in front of the command"
-    if facts.st_mode & 0o060 != 0o060 or group == "root":
-        return "put sudo in front of the command"
-    return f"put sudo in front of the command, or once: sudo usermod -aG {group} $USER, and log in again"
 
 
 def _lock(device: BlockDevice, descriptor: int) -> None:

@@ -18,6 +18,7 @@ from livebuilder.process import run
 from livebuilder.sizes import MIB
 from livebuilder.usb.devices import describe
 from livebuilder.usb.target import UNTOUCHED, UNVERIFIED, VERIFIED, Extent, FileSlice, Target, open_target
+from tests.support.users import as_ordinary_user
 
 SIZE = 8 * MIB
 
@@ -168,6 +169,21 @@ def test_what_is_another_kind_of_file_by_now_is_not_opened(image: Path) -> None:
     os.mkfifo(image)  # opening one waits for ever
     with pytest.raises(LivebuilderError, match="is no image any more"), open_target(device, writable=False):
         pytest.fail("it is no file")
+
+
+def test_who_may_not_open_it_is_told_what_helps() -> None:
+    path = Path("/etc/shadow")
+
+    def refused() -> tuple[str, str | None]:
+        try:
+            with open_target(describe(path), writable=False):
+                return "it was opened", None
+        except LivebuilderError as error:
+            return error.message, error.hint
+
+    message, hint = as_ordinary_user(refused)
+    assert message == f"{path} may not be opened by you: it was left as it is"
+    assert hint == f"chmod u+rw {path}, if it is yours"
 
 
 # The same as planned for

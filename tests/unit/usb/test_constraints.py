@@ -532,6 +532,11 @@ def test_permission_is_never_given_for_a_refused_device() -> None:
             "check",
             "you may not read /dev/sdb: sudo livebuilder usb check …",
         ),
+        (
+            stick(writable=False, group="root"),
+            "prepare",
+            "you may not write /dev/sdb: sudo livebuilder usb prepare …",
+        ),
         (image(writable=False), "adopt", "you may not write /home/anna/stick.img:"
          " chmod u+rw /home/anna/stick.img, if it is yours"),
         (stick(volume(1, "mounted at /")), "prepare", "/dev/sdb1 is mounted at /: this machine runs from it"),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import grp
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livebuilder.sizes import GIB, MIB
 from livebuilder.usb.devices import BlockDevice, Volume
-from livebuilder.usb.target import identity_changes, permission_hint
+from livebuilder.usb.target import identity_changes
 
 STICK = BlockDevice(
     path="/dev/sdb", kind="disk", name="sdb", major_minor="8:16", model="Ultra Fit", serial="4C530001", bus="usb",
@@ -49,20 +46,3 @@ def test_any_other_disk_is_told(change: dict[str, Any], said: str) -> None:
 )  # fmt: skip
 def test_what_is_done_with_a_disk_does_not_make_it_another(change: dict[str, Any]) -> None:
     assert identity_changes(STICK, replace(STICK, **change)) == []
-
-
-def test_who_may_not_open_a_disk_is_told_about_sudo_and_the_group(tmp_path: Path) -> None:
-    node = tmp_path / "node"
-    node.touch()
-    node.chmod(0o600)
-    assert permission_hint(node) == "put sudo in front of the command"
-    assert permission_hint(tmp_path / "none") == "put sudo in front of the command"
-
-
-def test_a_group_that_may_is_named(tmp_path: Path) -> None:
-    node = tmp_path / "node"
-    node.touch()
-    node.chmod(0o660)
-    group = grp.getgrnam("disk") if os.geteuid() == 0 else grp.getgrgid(os.getgid())
-    os.chown(node, -1, group.gr_gid)
-    assert f"usermod -aG {group.gr_name} $USER" in permission_hint(node)
