@@ -12,8 +12,8 @@ import typer
 from livebuilder.errors import LivebuilderError, UsageError
 
 if TYPE_CHECKING:
+    from livebuilder.usb.blockdevice import BlockDevice
     from livebuilder.usb.constraints import Finding, Purpose
-    from livebuilder.usb.devices import BlockDevice
 
 _ATTEMPTS = 3
 
@@ -80,7 +80,9 @@ def await_stick(path: Path | None, *, erase: str | None) -> Path:
     """Wait until a stick is plugged in: the one at `path`, the one with the serial number `erase`, or else any."""
     from loguru import logger
 
-    from livebuilder.usb.devices import is_candidate, list_devices, watch
+    from livebuilder.usb.blockdevice import is_candidate
+    from livebuilder.usb.devices import list_devices
+    from livebuilder.usb.events import watch
 
     known = list_devices()
     if path is not None and path.exists():

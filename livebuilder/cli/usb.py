@@ -37,9 +37,10 @@ def list_sticks(
 
       livebuilder usb list --watch
     """
+    from livebuilder.usb.blockdevice import is_candidate
     from livebuilder.usb.constraints import judge, render_devices, to_json
-    from livebuilder.usb.devices import is_candidate, list_devices
-    from livebuilder.usb.devices import watch as watch_devices
+    from livebuilder.usb.devices import list_devices
+    from livebuilder.usb.events import watch as watch_devices
 
     known = list_devices()
     shown = [device for device in known if everything or is_candidate(device)]

@@ -10,8 +10,8 @@ from livebuilder.console import Progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB
 from livebuilder.tree import Entry, Kind, RootTree, directory, symlink
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.content import change_content
-from livebuilder.usb.devices import BlockDevice, Volume
 from livebuilder.usb.fdisk import gpt_name_problem, open_disk
 from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, READY_LINK, REFUSED
 from livebuilder.usb.plan import DEFAULT_LABEL, SECTOR_BYTES

@@ -15,9 +15,9 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import render_size
 from livebuilder.tree import RootTree
 from livebuilder.usb.adopt import plan_adoption
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.bootcode import has_boot_code
 from livebuilder.usb.content import DamagedError, read_content
-from livebuilder.usb.devices import BlockDevice, Volume
 from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, REFUSED
 from livebuilder.usb.plan import ALIGNMENT_BYTES, DEFAULT_LABEL, LINUX_CODE, LINUX_GUID, SECTOR_BYTES
 from livebuilder.usb.probe import probe_capacity

@@ -1,7 +1,7 @@
 """May this device be used for that? Pure rules from a device's record to findings, each with what to do about it.
 
 Unknown means refuse. Nothing here looks at the machine: what the rules need to know is in the record
-(`livebuilder.usb.devices`), so every rule is tested from a table.
+(`livebuilder.usb.blockdevice`), so every rule is tested from a table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from livebuilder.sizes import render_size
-from livebuilder.usb.devices import BlockDevice, Volume, rights_hint
+from livebuilder.usb.blockdevice import BlockDevice, Volume, rights_hint
 from livebuilder.usb.filesystem import FILE_SYSTEMS
 from livebuilder.usb.plan import ALIGNMENT_BYTES, DEFAULT_LABEL
 

@@ -35,7 +35,7 @@ from livebuilder.sizes import KIB, align_up
 from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.staging import verify_room
 from livebuilder.tree import HOST_XATTRS, Content, Entry, Kind, RootTree
-from livebuilder.usb.devices import BlockDevice, Volume
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, REFUSED, check_command
 from livebuilder.usb.plan import DEFAULT_LABEL
 from livebuilder.usb.ranges import Range, differing, merged, pieces, subtracted

@@ -32,7 +32,8 @@ from livebuilder.console import Progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.sizes import MIB, render_size
-from livebuilder.usb.devices import BlockDevice, describe, device_by_number, rights_hint
+from livebuilder.usb.blockdevice import BlockDevice, rights_hint
+from livebuilder.usb.devices import describe, device_by_number
 
 PIECE_BYTES = MIB
 UNTOUCHED = "untouched"

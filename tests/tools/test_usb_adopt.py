@@ -12,8 +12,9 @@ from livebuilder.process import run
 from livebuilder.sizes import MIB
 from livebuilder.tree import RootTree, directory, file, symlink
 from livebuilder.usb.adopt import AdoptionPlan, adopt, plan_adoption
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.content import read_content
-from livebuilder.usb.devices import BlockDevice, Volume, describe
+from livebuilder.usb.devices import describe
 from livebuilder.usb.plan import LINUX_GUID
 from tests.support.sticks import stick_image
 from tests.tools.test_usb_content import assert_holds, assert_sound, opened, put

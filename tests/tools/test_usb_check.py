@@ -12,6 +12,7 @@ import pytest
 from livebuilder.process import run
 from livebuilder.sizes import MIB
 from livebuilder.tree import RootTree, directory
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.check import (
     CheckReport,
     boot_sentence,
@@ -21,7 +22,7 @@ from livebuilder.usb.check import (
     check_volumes,
     is_near_miss,
 )
-from livebuilder.usb.devices import BlockDevice, Volume, describe
+from livebuilder.usb.devices import describe
 from livebuilder.usb.plan import LINUX_GUID
 from livebuilder.usb.target import open_target
 from tests.support.sticks import stick_image

@@ -31,7 +31,7 @@ SOLE_IMPORTERS = {
     "typer": {"cli", "cli.common", "cli.consent", "cli.openwrt", "cli.usb", "cli.vm"},
     "pydantic": {"profile"},
     "qemu": {"vm.session"},
-    "pyudev": {"usb.devices"},
+    "pyudev": {"usb.udev"},
     "httpx": {"openwrt.transfer"},
     "cryptography": {"openwrt.signature"},
 }

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from livebuilder.sizes import GIB, MIB
+from livebuilder.usb.blockdevice import BlockDevice, Kind, Volume
 from livebuilder.usb.constraints import (
     CODES_OF_USES,
     LARGE_BYTES,
@@ -28,7 +29,7 @@ from livebuilder.usb.constraints import (
     render_devices,
     to_json,
 )
-from livebuilder.usb.devices import BlockDevice, Kind, Volume, describe, list_devices
+from livebuilder.usb.devices import describe, list_devices
 from livebuilder.usb.plan import StickIdentity, plan_stick
 from livebuilder.usb.stick import make_stick_image
 from tests.support.sysfs import CAPTURES, Capture, write_tree

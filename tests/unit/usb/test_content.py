@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.tree import Entry, Kind, RootTree, directory, file, hardlink, symlink
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.content import (
     DamagedError,
     debugfs_script,
@@ -23,7 +24,6 @@ from livebuilder.usb.content import (
     storage_volume,
     used_ranges,
 )
-from livebuilder.usb.devices import BlockDevice, Volume
 from tests.support.trees import trees
 
 

@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-import threading
-import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,20 +10,8 @@ import pytest
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import run
 from livebuilder.sizes import KIB, MIB
-from livebuilder.usb.devices import (
-    BlockDevice,
-    DeviceEvent,
-    Mount,
-    Signature,
-    describe,
-    device_by_number,
-    disks_holding,
-    is_candidate,
-    list_devices,
-    parse_mountinfo,
-    parse_signature,
-    watch,
-)
+from livebuilder.usb.blockdevice import BlockDevice, is_candidate
+from livebuilder.usb.devices import describe, device_by_number, disks_holding, list_devices
 from livebuilder.usb.plan import StickIdentity, plan_stick
 from livebuilder.usb.stick import make_stick_image
 from tests.support.sysfs import (
@@ -153,18 +137,6 @@ def test_holders_in_a_ring_come_to_an_end(tmp_path: Path) -> None:
     assert device_by_number("8:16", root).uses == ("held by dm-0", "held by sdb")
 
 
-def test_mountinfo() -> None:
-    text = (
-        r"36 35 98:0 /mnt1 /mnt/with\040space rw,noatime master:1 - ext3 /dev/sdb1 rw,errors=continue" + "\n"
-        "24 27 0:6 / /dev rw,relatime - devtmpfs devtmpfs rw\n"
-        "not a line\n\n"
-    )
-    assert parse_mountinfo(text) == (
-        Mount("98:0", "/mnt/with space", "ext3", "/dev/sdb1"),
-        Mount("0:6", "/dev", "devtmpfs", "devtmpfs"),
-    )
-
-
 # What stands on a disk: bytes made by the real programs
 
 
@@ -285,59 +257,6 @@ def test_logical_partitions_are_found_and_their_container_is_no_volume_with_a_fi
     ]
 
 
-def _with(size: int, at: int, magic: bytes) -> tuple[bytes, bytes]:
-    """Head and tail of a disk that has nothing but `magic`."""
-    data = bytearray(size)
-    data[at : at + len(magic)] = magic
-    tail_from = max(0, size // (256 * KIB) * 256 * KIB - 512 * KIB)
-    return bytes(data[: MIB + 256 * KIB]), bytes(data[tail_from:])
-
-
-_SIZE = 4 * MIB + 12345 * 512
-_MD = struct.pack("<I", 0xA92B4EFC)
-
-
-@pytest.mark.parametrize(
-    ("fs", "at", "magic"),
-    [
-        ("LVM2_member", 512, b"LABELONE"),
-        ("crypto_LUKS", 0, b"LUKS\xba\xbe\0\2"),
-        ("linux_raid_member", 0, _MD),  # 1.1
-        ("linux_raid_member", 4096, _MD),  # 1.2
-        ("linux_raid_member", (_SIZE // 512 - 16) // 8 * 8 * 512, _MD),  # 1.0
-        ("linux_raid_member", _SIZE // 65536 * 65536 - 65536, _MD),  # 0.90
-        ("isw_raid_member", _SIZE - 1024, b"Intel Raid ISM Cfg Sig. 1.0"),
-        ("ddf_raid_member", _SIZE - 512, b"\xde\x11\xde\x11"),
-        ("zfs_member", 128 * KIB, struct.pack("<Q", 0x00BAB10C)),
-        ("zfs_member", 511 * KIB, struct.pack(">Q", 0x00BAB10C)),
-        ("zfs_member", _SIZE // (256 * KIB) * 256 * KIB - 128 * KIB, struct.pack("<Q", 0x00BAB10C)),
-        ("swap", 4086, b"SWAPSPACE2"),
-        ("swap", 65526, b"SWAPSPACE2"),
-        ("swsuspend", 4086, b"S1SUSPEND\0"),
-        ("xfs", 0, b"XFSB"),
-        ("ntfs", 3, b"NTFS    "),
-        ("exfat", 3, b"EXFAT   "),
-        ("BitLocker", 3, b"-FVE-FS-"),
-        ("iso9660", 32769, b"CD001"),
-        ("btrfs", 65600, b"_BHRfS_M"),
-    ],
-)
-def test_signatures(fs: str, at: int, magic: bytes) -> None:
-    found = parse_signature(*_with(_SIZE, at, magic), size_bytes=_SIZE)
-    assert found is not None
-    assert found.fs == fs
-    assert parse_signature(*_with(_SIZE, at + 4, magic), size_bytes=_SIZE) is None, "elsewhere it means nothing"
-
-
-def test_a_raid_member_is_not_taken_for_the_file_system_it_holds() -> None:
-    head, tail = _with(_SIZE, 1080, b"\x53\xef")
-    assert parse_signature(head, tail, size_bytes=_SIZE) == Signature(
-        "ext2", "", "00000000-0000-0000-0000-000000000000"
-    )
-    _, raid_tail = _with(_SIZE, (_SIZE // 512 - 16) // 8 * 8 * 512, _MD)
-    assert parse_signature(head, raid_tail, size_bytes=_SIZE) == Signature("linux_raid_member")
-
-
 @pytest.mark.parametrize("size", [0, 1, 512, 4096, 70000, 300 * KIB])
 def test_a_tiny_disk_is_no_traceback(tmp_path: Path, size: int) -> None:
     image = tmp_path / "image"
@@ -402,50 +321,3 @@ def test_an_image_is_called_by_its_own_name(tmp_path: Path) -> None:
     iso.symlink_to(tmp_path / "image")
     (tmp_path / "image").write_bytes(b"x")
     assert describe(iso).path == str(tmp_path / "image"), "one file, one name"
-
-
-# Events
-
-
-def _nothing(_number: str) -> Mapping[str, str]:
-    return {}
-
-
-def test_watching_begins_with_what_is_not_known(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, KINGSTON_SYSFS + SATA_SYSFS)
-    sda, sdb = list_devices(root)
-    events = watch([sda], root, properties=_nothing)
-    assert next(events) == DeviceEvent("added", sdb)
-
-
-def test_a_stick_is_plugged_in_changed_and_pulled_out(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, SATA_SYSFS)
-    events = watch(list_devices(root), root, poll_seconds=0.01)
-    plug = threading.Timer(0.1, write_tree, (root, KINGSTON_SYSFS))
-    plug.start()
-    event = next(events)
-    while event.device.size_bytes == 0 or event.device.read_only:  # its attributes appear one after the other
-        event = next(events)
-    assert event.device.path == "/dev/sdb"
-    plug.join()
-    blocks = root / "sys/class/block"
-    (blocks / "sdb/size").write_text("0\n")
-    while event.device.medium:
-        event = next(events)
-    assert (event.action, event.device.size_bytes) == ("changed", 0)
-    (blocks / "sdb").unlink()
-    started = time.monotonic()
-    event = next(events)
-    assert (event.action, event.device.path) == ("removed", "/dev/sdb")
-    assert time.monotonic() - started < 5
-
-
-def test_another_stick_in_the_same_place_is_one_removed_and_one_added(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, KINGSTON_SYSFS)
-    events = watch(list_devices(root), root, poll_seconds=0.01)
-    serial = next((root / "sys/devices").rglob("1-1/serial"))
-    serial.write_text("ANOTHER\n")
-    (root / "sys/class/block/sdb/diskseq").write_text("9\n")
-    first, second = next(events), next(events)
-    assert (first.action, first.device.serial) == ("removed", "0013729982D5B97196320049")
-    assert (second.action, second.device.serial) == ("added", "ANOTHER")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from livebuilder.sizes import GIB, MIB
-from livebuilder.usb.devices import BlockDevice, Volume
+from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.target import identity_changes
 
 STICK = BlockDevice(
