@@ -20,6 +20,8 @@ from livebuilder.sizes import render_size
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STAGE = ".livebuilder-"
 _ELSEWHERE = "choose another folder with -o"
+# Where there is no room for what is only kept for a while.
+SCRATCH_HINT = "free some space there, or name another folder: TMPDIR=/var/tmp livebuilder …"
 
 
 @contextmanager

@@ -27,9 +27,11 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import render_size
 from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.staging import staged_folder
+from livebuilder.tar import write_tar
 from livebuilder.tree import Content, Entry, Kind, RootTree, directory, file, normal_path
 from livebuilder.usb.blockdevice import Volume
-from livebuilder.usb.content import change_content, differences, facts_of, read_content, write_tar
+from livebuilder.usb.changes import differences, facts_of
+from livebuilder.usb.content import change_content, read_content
 from livebuilder.usb.filesystem import FOLDERS
 from livebuilder.usb.target import Target, no_progress
 

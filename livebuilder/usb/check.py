@@ -17,8 +17,8 @@ from livebuilder.tree import RootTree
 from livebuilder.usb.adopt import plan_adoption
 from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.bootcode import has_boot_code
-from livebuilder.usb.content import DamagedError, read_content
-from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, REFUSED
+from livebuilder.usb.content import read_content
+from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, REFUSED, DamagedError
 from livebuilder.usb.plan import ALIGNMENT_BYTES, DEFAULT_LABEL, LINUX_CODE, LINUX_GUID, SECTOR_BYTES
 from livebuilder.usb.probe import probe_capacity
 from livebuilder.usb.target import Target

@@ -11,13 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import GIB, KIB, MIB
 
 FOLDERS = ("upper", "work")
 READY_LINK = (".fs_state", "2")
+LOST_AND_FOUND = "lost+found"  # means nothing on another day
 
 # Largest sizes: 2^32 blocks of 4 KiB without ext4's 64bit; 16 TiB for f2fs; btrfs has no limit a disk reaches.
 _TIB = 1024 * GIB
+
+
+class DamagedError(LivebuilderError):
+    """A file system that has to be mended before it can be read; its checker cannot do it without asking."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,15 @@ def check_command(kind: FileSystem, image: Path) -> Command:
     if kind.name == "btrfs":
         return Command(("btrfs", "check", "--readonly", str(image)))
     return Command(("e2fsck", "-f", "-n", str(image)))
+
+
+def label_command(kind: FileSystem, image: Path, label: str) -> Command:
+    """What gives the file system in `image`, which is not mounted, another label."""
+    if kind.name == "f2fs":
+        return Command(("f2fslabel", str(image), label))
+    if kind.name == "btrfs":
+        return Command(("btrfs", "filesystem", "label", str(image), label))
+    return Command(("tune2fs", "-L", label, str(image)))
 
 
 def list_command(kind: FileSystem, image: Path) -> Command | None:

@@ -18,6 +18,7 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.iso.hybrid import BOOT_SECTOR_BYTES, Hybrid, read_hybrid
 from livebuilder.sizes import MIB, render_size
 from livebuilder.tree import Content
+from livebuilder.usb.extents import Extent, FileSlice
 from livebuilder.usb.fdisk import open_disk
 from livebuilder.usb.filesystem import scratch_bytes
 from livebuilder.usb.plan import (
@@ -39,7 +40,7 @@ from livebuilder.usb.prepare import (
 )
 from livebuilder.usb.probe import probe_capacity
 from livebuilder.usb.stick import StickReport, build_volume, check_tools, read_stick
-from livebuilder.usb.target import Extent, FileSlice, Target
+from livebuilder.usb.target import Target
 
 _SECOND_LINE = slice(446 + 16, 446 + 32)  # of the DOS table, in sector 0
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from livebuilder.console import measured_step, step
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB, render_size
-from livebuilder.staging import verify_room
+from livebuilder.staging import SCRATCH_HINT, verify_room
+from livebuilder.usb.extents import Extent, FileSlice
 from livebuilder.usb.filesystem import scratch_bytes
 from livebuilder.usb.plan import SECTOR_BYTES, StickPlan
 from livebuilder.usb.probe import probe_capacity
 from livebuilder.usb.ranges import Range, merged, widened
 from livebuilder.usb.stick import StickReport, build_table, build_volume, check_tools, data_ranges, read_stick
-from livebuilder.usb.target import Extent, FileSlice, Target
+from livebuilder.usb.target import Target
 
 EDGE_BYTES = MIB
 
@@ -71,15 +72,14 @@ def verify_fits(target: Target, size_bytes: int) -> None:
 def scratch_folder(needed_bytes: int) -> Iterator[Path]:
     """A folder for what is built, gone afterwards; raises `LivebuilderError` when there is no room for it."""
     parent = Path(tempfile.gettempdir())
-    hint = "free some space there, or name another folder: TMPDIR=/var/tmp livebuilder …"
-    verify_room(parent, needed_bytes, what="building what is to be written", hint=hint)
+    verify_room(parent, needed_bytes, what="building what is to be written", hint=SCRATCH_HINT)
     try:
         with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
             yield Path(scratch)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         what = f"building in {parent} failed: {error.strerror or error}"
-        raise LivebuilderError(what, hint=hint if full else None) from error
+        raise LivebuilderError(what, hint=SCRATCH_HINT if full else None) from error
 
 
 def write_and_read_back(target: Target, extents: Sequence[Extent]) -> None:

@@ -23,7 +23,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
@@ -31,11 +30,10 @@ from loguru import logger
 from livebuilder.console import Progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import find_tool, run
-from livebuilder.sizes import MIB, render_size
 from livebuilder.usb.blockdevice import BlockDevice, rights_hint
 from livebuilder.usb.devices import describe, device_by_number
+from livebuilder.usb.extents import PIECE_BYTES, Extent, for_each_piece
 
-PIECE_BYTES = MIB
 UNTOUCHED = "untouched"
 UNVERIFIED = "written, but not verified"
 VERIFIED = "written and verified"
@@ -46,28 +44,6 @@ _BUSY_SECONDS = 10.0
 _SETTLE_SECONDS = 30
 _WRITE_PROTECTED = (errno.EROFS, errno.EPERM)
 _GONE = (errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM)
-
-
-@dataclass(frozen=True)
-class FileSlice:
-    """The bytes of the file `path` from `offset` on."""
-
-    path: Path
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class Extent:
-    """What belongs into the `length` bytes at `offset`: bytes, a part of a file, or zeros (None)."""
-
-    offset: int
-    length: int
-    source: bytes | FileSlice | None = None
-
-    @property
-    def end(self) -> int:
-        """The first byte behind it."""
-        return self.offset + self.length
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -154,7 +130,7 @@ class Target:
             with self._explained("writing", at=offset):
                 self._write_from(wanted, offset)
 
-        _for_each_piece(extents, write, progress)
+        for_each_piece(extents, write, progress)
 
     def flush(self) -> None:
         """Have all that was written on the disk, and out of the disk's own memory."""
@@ -200,7 +176,7 @@ class Target:
                     if buffer.find(wanted, 0, len(wanted)) != 0:
                         self._tell_difference(offset, wanted=wanted.tobytes(), found=found.tobytes())
 
-            _for_each_piece(extents, compare, progress)
+            for_each_piece(extents, compare, progress)
         self.state = VERIFIED
 
     def _tell_difference(self, offset: int, *, wanted: bytes, found: bytes) -> None:
@@ -395,47 +371,3 @@ def settle() -> None:
         return
     if run(["udevadm", "settle", f"--timeout={_SETTLE_SECONDS}"], check=False).returncode:
         logger.warning("udev has not done with the new partitions after {} seconds", _SETTLE_SECONDS)
-
-
-def _for_each_piece(extents: Sequence[Extent], act: Callable[[int, memoryview], None], progress: Progress) -> None:
-    """Call `act` with the place and the content of every piece of every extent, in order."""
-    total, done = sum(extent.length for extent in extents), 0
-    # O_DIRECT wants memory that is aligned: pages are.
-    with mmap.mmap(-1, PIECE_BYTES) as buffer, memoryview(buffer) as view:
-        for extent in extents:
-            with _reader(extent) as read_into:
-                for position in range(0, extent.length, PIECE_BYTES):
-                    with view[: min(PIECE_BYTES, extent.length - position)] as piece:
-                        read_into(position, piece)
-                        act(extent.offset + position, piece)
-                        done += len(piece)
-                        progress(done, total)
-
-
-@contextmanager
-def _reader(extent: Extent) -> Iterator[Callable[[int, memoryview], None]]:
-    """What fills a buffer with the content of `extent` from a position on."""
-    source = extent.source
-    if source is None:
-        yield lambda _position, piece: _copy(piece, bytes(len(piece)))
-    elif isinstance(source, bytes):
-        if len(source) != extent.length:
-            raise ValueError(f"{len(source)} bytes cannot fill {extent.length}")
-        yield lambda position, piece: _copy(piece, source[position : position + len(piece)])
-    else:
-        with source.path.open("rb", buffering=0) as stream:
-
-            def read(position: int, piece: memoryview) -> None:
-                done = 0
-                while done < len(piece):
-                    place = source.offset + position + done
-                    count = os.preadv(stream.fileno(), [piece[done:]], place)
-                    if count == 0:
-                        raise LivebuilderError(f"{source.path} ends at {render_size(place)}, before all of it was read")
-                    done += count
-
-            yield read
-
-
-def _copy(piece: memoryview, data: bytes) -> None:
-    piece[:] = data

@@ -16,7 +16,7 @@ from livebuilder.process import run
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, symlink
 from livebuilder.usb import backup
 from livebuilder.usb.backup import ContentReport, changed_paths, digest, read_backup, without_changes
-from livebuilder.usb.content import differences
+from livebuilder.usb.changes import differences
 from livebuilder.usb.devices import describe
 from tests.tools.test_usb_content import a_router, a_stick, assert_holds, assert_sound, opened, put
 

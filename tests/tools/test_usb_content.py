@@ -18,7 +18,8 @@ from livebuilder.process import run
 from livebuilder.sizes import GIB, MIB
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, hardlink, symlink
 from livebuilder.usb.blockdevice import Volume
-from livebuilder.usb.content import change_content, differences, read_content
+from livebuilder.usb.changes import differences
+from livebuilder.usb.content import change_content, read_content
 from livebuilder.usb.devices import describe
 from livebuilder.usb.target import Target, open_target
 from tests.support.sticks import change_ext4, stick_image

@@ -17,7 +17,8 @@ from livebuilder.errors import CommandError, LivebuilderError
 from livebuilder.process import run
 from livebuilder.sizes import MIB
 from livebuilder.usb.devices import describe
-from livebuilder.usb.target import UNTOUCHED, UNVERIFIED, VERIFIED, Extent, FileSlice, Target, open_target
+from livebuilder.usb.extents import Extent, FileSlice
+from livebuilder.usb.target import UNTOUCHED, UNVERIFIED, VERIFIED, Target, open_target
 from tests.support.users import as_ordinary_user
 
 SIZE = 8 * MIB
@@ -269,7 +270,8 @@ from pathlib import Path
 from loguru import logger
 from livebuilder.__main__ import _end
 from livebuilder.usb.devices import describe
-from livebuilder.usb.target import Extent, open_target
+from livebuilder.usb.extents import Extent
+from livebuilder.usb.target import open_target
 logger.remove()
 logger.add(sys.stderr, format="{message}", level="WARNING")
 signal.signal(signal.SIGINT, _end)

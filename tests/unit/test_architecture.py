@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sources", "profile"),
     ("image", "openwrt"),
     ("kernel", "iso"),
-    ("cpio",),
+    ("cpio", "tar"),
     ("tree", "compression", "unpacking"),
     ("cache", "staging", "process", "assets", "console"),
     ("sizes",),
@@ -37,6 +37,10 @@ SOLE_IMPORTERS = {
 }
 
 
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -54,16 +58,12 @@ def imported(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports name the whole path"
             names.add(node.module or "")
-            if node.module == "livebuilder":
-                names |= {f"livebuilder.{alias.name}" for alias in node.names if not alias.name.startswith("__")}
+            if room(node.module or "") == "livebuilder":  # what is imported may be a module itself
+                names |= {f"{node.module}.{alias.name}" for alias in node.names if not alias.name.startswith("__")}
     return names
 
 
 MODULES = modules()
-
-
-def room(module: str) -> str:
-    return module.partition(".")[0]
 
 
 def floor(module: str) -> int:
@@ -87,6 +87,14 @@ def test_every_module_has_a_floor() -> None:
 def test_imports_point_down() -> None:
     wrong = {(name, other) for name, other in edges() if room(name) != room(other) and floor(name) >= floor(other)}
     assert wrong == set()
+
+
+def test_within_a_room_there_are_no_rings() -> None:
+    all_edges = edges()
+    below = {name: {o for user, o in all_edges if user == name != o and o in MODULES} for name in MODULES}
+    while leaves := {name for name, others in below.items() if not others & below.keys()}:
+        below = {name: others for name, others in below.items() if name not in leaves}
+    assert below == {}
 
 
 def test_the_graph_is_not_empty() -> None:

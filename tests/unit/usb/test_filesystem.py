@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from livebuilder.sizes import GIB, MIB
-from livebuilder.usb.filesystem import FILE_SYSTEMS, REFUSED, check_command, list_command, make_commands, parse_listing
+from livebuilder.usb.filesystem import (
+    FILE_SYSTEMS,
+    REFUSED,
+    check_command,
+    label_command,
+    list_command,
+    make_commands,
+    parse_listing,
+)
 
 UUID = "11111111-2222-4333-8444-555555555555"
 IMAGE, TREE = Path("/s/volume"), Path("/s/tree")
@@ -102,3 +110,15 @@ def test_a_listing_of_debugfs_is_read() -> None:
     assert parse_listing(text) == {
         ".": (0o40755, 0, 0), "upper": (0o40755, 0, 1000), ".fs_state": (0o120777, 0, 0)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fs", "argv"),
+    [
+        ("ext3", ("tune2fs", "-L", "l", "/s/volume")),
+        ("f2fs", ("f2fslabel", "/s/volume", "l")),
+        ("btrfs", ("btrfs", "filesystem", "label", "/s/volume", "l")),
+    ],
+)
+def test_what_gives_another_label(fs: str, argv: tuple[str, ...]) -> None:
+    assert label_command(FILE_SYSTEMS[fs], IMAGE, "l").argv == argv
