@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,24 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 
 
-def examine(path: Path, *, purpose: Purpose, needed_bytes: int = 0, iso: Path | None = None) -> BlockDevice:
-    """The device or image file at `path`; raises `LivebuilderError` with every reason why it is not to be used."""
-    from livebuilder.usb.devices import describe
+@dataclass(frozen=True)
+class Examined:
+    """A device or image file that may be used: what the rules say of it, and the devices that were there with it."""
 
-    device = describe(path)
-    refuse_unusable(device, _findings(device, purpose=purpose, needed_bytes=needed_bytes, iso=iso))
-    return device
+    device: BlockDevice
+    findings: Sequence[Finding]
+    others: Sequence[BlockDevice]
+
+
+def examine(path: Path, *, purpose: Purpose, iso: Path | None = None) -> Examined:
+    """What is at `path`; raises `LivebuilderError` with every reason why it is not to be used."""
+    from livebuilder.usb.constraints import judge
+    from livebuilder.usb.devices import describe, disks_holding, list_devices
+
+    device, others = describe(path), list_devices()
+    findings = judge(device, purpose=purpose, iso_on=() if iso is None else disks_holding(iso), others=others)
+    refuse_unusable(device, findings)
+    return Examined(device, findings, others)
 
 
 def refuse_unusable(device: BlockDevice, findings: Sequence[Finding]) -> None:
@@ -40,20 +52,18 @@ def refuse_unusable(device: BlockDevice, findings: Sequence[Finding]) -> None:
             logger.opt(colors=False).info("note: {}", finding.text)
 
 
-def obtain(device: BlockDevice, *, purpose: Purpose, plan: str, erase: str | None, yes: bool) -> None:
-    """Return when the user has said that `device` is the one; `plan` tells what is going to happen to it.
+def obtain(stick: Examined, *, plan: str, erase: str | None, yes: bool) -> None:
+    """Return when the user has said that `stick` is the one; `plan` tells what is going to happen to it.
 
     With `erase` that has to be its serial number (of an image: its file name). Without it a person at a terminal is
     asked to type it; elsewhere that is a usage error. `yes` is enough for an image file that is empty or a stick of
     ours.
     """
     from livebuilder.usb.constraints import erase_accepted, needs_erase, render_devices
-    from livebuilder.usb.devices import list_devices
 
+    device, findings, others = stick.device, stick.findings, stick.others
     image = device.kind == "image"
-    findings = _findings(device, purpose=purpose)
     word = Path(device.path).name if image else device.serial
-    others = list_devices()
     if erase is not None:
         if not erase_accepted(device, erase, others=others):
             what = "file name" if image else "serial number"
@@ -98,21 +108,6 @@ def await_stick(path: Path | None, *, erase: str | None) -> Path:
         if (path is None or path.exists()) and (erase is None or device.serial == erase):
             return path or Path(device.path)
     raise AssertionError("watching ends only when it is interrupted")
-
-
-def _findings(
-    device: BlockDevice, *, purpose: Purpose, needed_bytes: int = 0, iso: Path | None = None
-) -> Sequence[Finding]:
-    from livebuilder.usb.constraints import judge
-    from livebuilder.usb.devices import disks_holding, list_devices
-
-    return judge(
-        device,
-        purpose=purpose,
-        needed_bytes=needed_bytes,
-        iso_on=() if iso is None else disks_holding(iso),
-        others=list_devices(),
-    )
 
 
 def _typed(question: str) -> str:

@@ -96,7 +96,8 @@ def prepare_stick(
         plan_stick(
             partition_bytes=None, fs=fs, label=label, table=table, identity=StickIdentity.random(), size_bytes=1 << 33
         )
-    device = examine(await_stick(target, erase=erase) if watch else _given(target), purpose="prepare")
+    stick = examine(await_stick(target, erase=erase) if watch else _given(target), purpose="prepare")
+    device = stick.device
     plan = plan_stick(
         size_bytes=device.size_bytes,
         partition_bytes=partition_bytes,
@@ -112,7 +113,7 @@ def prepare_stick(
             as_json=as_json,
         )
         return
-    obtain(device, purpose="prepare", plan=_planned(device.path, render_plan(plan)), erase=erase, yes=yes)
+    obtain(stick, plan=_planned(device.path, render_plan(plan)), erase=erase, yes=yes)
     with open_target(device, writable=True) as opened:
         report = prepare(opened, plan)
     show(report.to_json(), report.render(), as_json=as_json)
@@ -146,7 +147,8 @@ def write_live(
     from livebuilder.usb.plan import StickIdentity
     from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="write", iso=iso)
+    stick = examine(target, purpose="write", iso=iso)
+    device = stick.device
     wanted = label or (image_facts(iso)["label"] if storage else "rootfs_data")
     plan = plan_live(
         iso, size_bytes=device.size_bytes, storage=storage, fs=fs, label=wanted, identity=StickIdentity.random()
@@ -156,7 +158,7 @@ def write_live(
             {"device": device.to_json(), "plan": plan.to_json()}, _planned(device.path, plan.render()), as_json=as_json
         )
         return
-    obtain(device, purpose="write", plan=_planned(device.path, plan.render()), erase=erase, yes=yes)
+    obtain(stick, plan=_planned(device.path, plan.render()), erase=erase, yes=yes)
     with open_target(device, writable=True, redo="write it again") as opened:
         report = write_iso(opened, plan)
     show(report.to_json(), report.render(), as_json=as_json)
@@ -179,24 +181,20 @@ def adopt_stick(
 
       livebuilder usb adopt /dev/sdb1 --label attic
     """
-    from livebuilder.cli.consent import examine, obtain
-    from livebuilder.console import measured_step
+    from livebuilder.cli.consent import obtain
+    from livebuilder.cli.stick import at_work, examine_storage
     from livebuilder.usb.adopt import adopt, plan_adoption
-    from livebuilder.usb.content import read_content, storage_volume
+    from livebuilder.usb.content import read_content
     from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="adopt")
-    volume = storage_volume(device, label=label)
-    with open_target(device, writable=False) as opened, read_content(opened, volume) as tree:
-        plan = plan_adoption(device, volume, tree, label=label)
+    stick, volume = examine_storage(target, purpose="adopt", label=label)
+    with open_target(stick.device, writable=False) as opened, read_content(opened, volume) as tree:
+        plan = plan_adoption(stick.device, volume, tree, label=label)
     if dry_run or not plan.changes:
         show(plan.to_json(), plan.render(), as_json=as_json)
         return
-    obtain(device, purpose="adopt", plan=plan.render(), erase=erase, yes=yes)
-    with (
-        open_target(device, writable=True, redo="adopt it again") as opened,
-        measured_step(f"Changing {volume.path}") as progress,
-    ):
+    obtain(stick, plan=plan.render(), erase=erase, yes=yes)
+    with at_work(stick.device, f"Changing {volume.path}", redo="adopt it again") as (opened, progress):
         adopt(opened, volume, plan, progress=progress)
     show(plan.to_json(), plan.render().replace(" will be changed", " was changed"), as_json=as_json)
 
@@ -229,10 +227,11 @@ def check(
     from livebuilder.usb.check import check_stick
     from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="prepare" if write_test else "check")
+    stick = examine(target, purpose="prepare" if write_test else "check")
+    device = stick.device
     if write_test:
         plan = f"Marks are written all over {device.path}, and what was there is put back."
-        obtain(device, purpose="prepare", plan=plan, erase=erase, yes=yes)
+        obtain(stick, plan=plan, erase=erase, yes=yes)
     with open_target(device, writable=write_test) as opened:
         report = check_stick(device, opened, label=label, write_test=write_test)
     show(report.to_json(), report.render(), as_json=as_json)
@@ -255,19 +254,15 @@ def backup(
 
       livebuilder usb backup /dev/sdb attic.tar.zst
     """
-    from livebuilder.cli.consent import examine
-    from livebuilder.console import measured_step
+    from livebuilder.cli.stick import at_work, examine_storage
     from livebuilder.usb.backup import write_backup
-    from livebuilder.usb.content import storage_volume
-    from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="backup")
-    volume = storage_volume(device, label=label)
+    stick, volume = examine_storage(target, purpose="backup", label=label)
     if dry_run:
         text = f"All that is on {volume.path} ({volume.fs}, labelled {volume.label}) goes into {archive}"
         show({"volume": volume.path, "archive": str(archive)}, text, as_json=as_json)
         return
-    with open_target(device, writable=False) as opened, measured_step(f"Backing up {volume.path}") as progress:
+    with at_work(stick.device, f"Backing up {volume.path}") as (opened, progress):
         report = write_backup(opened, volume, archive, force=force, progress=progress)
     show(report.to_json(), report.render(), as_json=as_json)
 
@@ -288,25 +283,19 @@ def restore_stick(
 
       livebuilder usb restore attic.tar.zst /dev/sdb
     """
-    from livebuilder.cli.consent import examine, obtain
-    from livebuilder.console import measured_step
+    from livebuilder.cli.consent import obtain
+    from livebuilder.cli.stick import at_work, examine_storage
     from livebuilder.usb.backup import read_backup, restore
-    from livebuilder.usb.content import storage_volume
-    from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="restore")
-    volume = storage_volume(device, label=label)
+    stick, volume = examine_storage(target, purpose="restore", label=label)
     with read_backup(archive) as tree:
         paths = len(tree)
     plan = f"What is on {volume.path} gives way to the {paths} paths of {archive}; label and UUID stay."
     if dry_run:
         show({"volume": volume.path, "archive": str(archive), "paths": paths}, plan, as_json=as_json)
         return
-    obtain(device, purpose="restore", plan=plan, erase=erase, yes=yes)
-    with (
-        open_target(device, writable=True, redo="restore it again") as opened,
-        measured_step(f"Restoring {volume.path}") as progress,
-    ):
+    obtain(stick, plan=plan, erase=erase, yes=yes)
+    with at_work(stick.device, f"Restoring {volume.path}", redo="restore it again") as (opened, progress):
         report = restore(archive, opened, volume, progress=progress)
     show(report.to_json(), report.render(), as_json=as_json)
 
@@ -331,26 +320,21 @@ def reset_stick(
 
       livebuilder usb reset stick.img --yes --keep /etc/dropbear
     """
-    from livebuilder.cli.consent import examine, obtain
-    from livebuilder.console import measured_step
+    from livebuilder.cli.consent import obtain
+    from livebuilder.cli.stick import at_work, examine_storage
     from livebuilder.usb.backup import diff, reset
-    from livebuilder.usb.content import storage_volume
     from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="reset")
-    volume = storage_volume(device, label=label)
-    with open_target(device, writable=False) as opened:
+    stick, volume = examine_storage(target, purpose="reset", label=label)
+    with open_target(stick.device, writable=False) as opened:
         there = diff(opened, volume)
     stays = f", but {', '.join(keep)}" if keep else ""
     plan = f"All of this is taken off {volume.path}{stays}:\n{there.render()}"
     if dry_run:
         show({"keep": keep or [], **there.to_json()}, plan, as_json=as_json)
         return
-    obtain(device, purpose="reset", plan=plan, erase=erase, yes=yes)
-    with (
-        open_target(device, writable=True, redo="reset it again") as opened,
-        measured_step(f"Resetting {volume.path}") as progress,
-    ):
+    obtain(stick, plan=plan, erase=erase, yes=yes)
+    with at_work(stick.device, f"Resetting {volume.path}", redo="reset it again") as (opened, progress):
         report = reset(opened, volume, keep=keep or (), progress=progress)
     show(report.to_json(), report.render(), as_json=as_json)
 
@@ -370,14 +354,13 @@ def diff_stick(
 
       livebuilder usb diff stick.img /etc
     """
-    from livebuilder.cli.consent import examine
+    from livebuilder.cli.stick import examine_storage
     from livebuilder.usb.backup import diff
-    from livebuilder.usb.content import storage_volume
     from livebuilder.usb.target import open_target
 
-    device = examine(target, purpose="diff")
-    with open_target(device, writable=False) as opened:
-        report = diff(opened, storage_volume(device, label=label), path)
+    stick, volume = examine_storage(target, purpose="diff", label=label)
+    with open_target(stick.device, writable=False) as opened:
+        report = diff(opened, volume, path)
     show(report.to_json(), report.render(), as_json=as_json)
 
 
