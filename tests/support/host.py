@@ -7,6 +7,8 @@ shown in a guest as well, by tests/vm/test_usb_stack.py, which every run has.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -36,6 +38,17 @@ def offers(need: str) -> bool:
         except LivebuilderError:
             return False
     return True
+
+
+@contextmanager
+def loop_device(image: Path, *, read_only: bool = False) -> Iterator[Path]:
+    """A block device that is `image`; for tests that are marked `host("loop")`."""
+    options = ["--read-only"] if read_only else []
+    name = run(["losetup", "--find", "--show", *options, image]).stdout.strip()
+    try:
+        yield Path(name)
+    finally:
+        run(["losetup", "--detach", name])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

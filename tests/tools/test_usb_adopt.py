@@ -16,8 +16,8 @@ from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.content import read_content
 from livebuilder.usb.devices import describe
 from livebuilder.usb.plan import LINUX_GUID
+from tests.support.contents import assert_holds, assert_sound, opened, put
 from tests.support.sticks import stick_image
-from tests.tools.test_usb_content import assert_holds, assert_sound, opened, put
 
 VOLUME = Volume(path="/dev/sdx1", number=1, offset_bytes=MIB, size_bytes=64 * MIB, fs="ext4", label="data", name="x")
 DISK = BlockDevice(path="/dev/sdx", kind="disk", size_bytes=66 * MIB, table="gpt", volumes=(VOLUME,))

@@ -18,7 +18,7 @@ from livebuilder.usb import backup
 from livebuilder.usb.backup import ContentReport, changed_paths, digest, read_backup, without_changes
 from livebuilder.usb.changes import differences
 from livebuilder.usb.devices import describe
-from tests.tools.test_usb_content import a_router, a_stick, assert_holds, assert_sound, opened, put
+from tests.support.contents import a_router, a_stick, assert_holds, assert_sound, opened, put
 
 
 @pytest.fixture

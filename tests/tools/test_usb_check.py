@@ -25,8 +25,8 @@ from livebuilder.usb.check import (
 from livebuilder.usb.devices import describe
 from livebuilder.usb.plan import LINUX_GUID
 from livebuilder.usb.target import open_target
+from tests.support.contents import ALL_FEATURES, a_stick, put
 from tests.support.sticks import stick_image
-from tests.tools.test_usb_content import ALL_FEATURES, a_stick, put
 
 LABEL = "rootfs_data"
 

@@ -9,9 +9,9 @@ import pytest
 
 from livebuilder.sizes import MIB
 from tests.support.builds import BuiltImage, assert_refused, run_main, start
+from tests.support.contents import a_router, a_stick, put
 from tests.support.documents import assert_documented
 from tests.support.sticks import ext4_state, probe, read_file
-from tests.tools.test_usb_content import a_router, a_stick, put
 
 
 def blank(path: Path, size_bytes: int = 64 * MIB) -> Path:

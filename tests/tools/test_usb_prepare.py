@@ -23,6 +23,7 @@ from livebuilder.usb.prepare import prepare
 from livebuilder.usb.probe import MARK_BYTES, mark_offsets, probe_capacity
 from livebuilder.usb.stick import StickReport, build_volume
 from livebuilder.usb.target import Target, open_target
+from tests.support.host import loop_device
 from tests.support.sticks import extracted, list_folder, probe
 
 SIZE = 80 * MIB + 1536
@@ -45,10 +46,8 @@ def _garbage(path: Path, size: int) -> Path:
 
 @pytest.fixture
 def loop(used: Path) -> Iterator[Path]:
-    """A block device that is `used`."""
-    name = run(["losetup", "--find", "--show", used]).stdout.strip()
-    yield Path(name)
-    run(["losetup", "--detach", name])
+    with loop_device(used) as device:
+        yield device
 
 
 def _plan(*, fs: str = "ext4", table: str = "gpt", size: int = SIZE) -> StickPlan:

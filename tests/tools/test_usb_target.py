@@ -19,6 +19,7 @@ from livebuilder.sizes import MIB
 from livebuilder.usb.devices import describe
 from livebuilder.usb.extents import Extent, FileSlice
 from livebuilder.usb.target import UNTOUCHED, UNVERIFIED, VERIFIED, Target, open_target
+from tests.support.host import loop_device
 from tests.support.users import as_ordinary_user
 
 SIZE = 8 * MIB
@@ -33,10 +34,8 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def loop(image: Path) -> Iterator[Path]:
-    """A block device that is `image`."""
-    name = run(["losetup", "--find", "--show", image]).stdout.strip()
-    yield Path(name)
-    run(["losetup", "--detach", name])
+    with loop_device(image) as device:
+        yield device
 
 
 @pytest.fixture(params=["image", pytest.param("loop", marks=pytest.mark.host("loop"))])
@@ -145,15 +144,12 @@ def test_a_mounted_disk_is_in_use(loop: Path, tmp_path: Path) -> None:
 
 @pytest.mark.host("loop")
 def test_a_write_protected_disk_is_told(image: Path) -> None:
-    name = run(["losetup", "--find", "--show", "--read-only", image]).stdout.strip()
-    try:
-        device = describe(Path(name))
+    with loop_device(image, read_only=True) as loop:
+        device = describe(loop)
         with pytest.raises(LivebuilderError) as caught, open_target(device, writable=True) as target:
             target.write(0, bytes(512))
         with open_target(device, writable=False) as target:
             assert target.read(0, 512) == b"\xee" * 512
-    finally:
-        run(["losetup", "--detach", name])
     assert "write protection switch" in (caught.value.hint or "")
 
 
