@@ -45,14 +45,10 @@ def copied(target: Target, volume: Volume) -> Iterator[WorkingCopy]:
             f"{volume.path} has {volume.fs or 'no known file system'} on it, which cannot be storage{why}",
             hint=f"choose one of {', '.join(FILE_SYSTEMS)} with livebuilder usb prepare, which erases the stick",
         )
-    if volume.fs not in EXT and os.geteuid() != 0:
-        raise LivebuilderError(
-            f"the files on {volume.path} cannot be reached: a copy of {volume.fs} has to be mounted,"
-            " which only root may",
-            hint="run the same command with sudo",
-        )
     try:
         with tempfile.TemporaryDirectory(prefix="livebuilder-") as scratch:
+            if volume.fs not in EXT:
+                mounted.verify_mountable(Path(scratch), fs=volume.fs, source=volume.path)
             copy = WorkingCopy(target, volume, Path(scratch))
             copy.take()
             yield copy
