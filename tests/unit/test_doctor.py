@@ -7,7 +7,8 @@ import pytest
 
 from livebuilder import doctor, process
 from livebuilder.doctor import DISTRIBUTIONS, Check, Need, check_needs, diagnose, missing_packages, read_needs
-from livebuilder.usb.filesystem import FILE_SYSTEMS
+from livebuilder.usb import mounted
+from livebuilder.usb.filesystem import FILE_SYSTEMS, check_command, label_command
 from livebuilder.vm.machine import MACHINES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,13 +30,16 @@ def test_the_table_is_sound() -> None:
 
 
 def test_every_program_our_code_starts_is_in_the_table() -> None:
-    known = {n.name for n in read_needs() if n.kind == "tool"}
+    known = {n.name for n in read_needs() if n.kind == "tool" and n.need != "test"}
     for started in (
         {machine.program for machine in MACHINES},
         {tool for kind in FILE_SYSTEMS.values() for tool in kind.tools},
+        {label_command(kind, Path("i"), "l").argv[0] for kind in FILE_SYSTEMS.values()},
+        {check_command(kind, Path("i")).argv[0] for kind in FILE_SYSTEMS.values()},
+        set(mounted.TOOLS),
     ):
         assert started
-        assert started <= known
+        assert started <= known, started - known
 
 
 def test_every_program_of_the_table_is_named_in_our_code() -> None:
