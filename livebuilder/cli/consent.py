@@ -77,7 +77,7 @@ def obtain(stick: Examined, *, plan: str, erase: str | None, yes: bool) -> None:
         reasons = "; ".join(finding.text for finding in findings if finding.level == "needs-erase")
         how = "--yes" if image and not needs_erase(findings) else f"--erase {word}"
         raise UsageError(f"nobody is here to be asked about {device.path}{reasons and ': ' + reasons}", hint=how)
-    typer.echo(f"{render_devices([device], {device.path: findings})}\n\n{plan}\n", err=True)
+    typer.echo(f"{render_devices([device], {device.path: findings}, verbose=True)}\n\n{plan}\n", err=True)
     question = f"Type the {'file name' if image else 'serial number, or the last four of it,'} to go on"
     for _ in range(_ATTEMPTS):
         if erase_accepted(device, _typed(question), interactive=True, others=others):

@@ -26,6 +26,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; write no
 @app.command("list")
 def list_sticks(
     everything: Annotated[bool, typer.Option("--all", help="Show disks that cannot be taken out, too.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Tell every reason; with --all show what is empty, too."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and tell what is plugged in and out.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -36,8 +40,10 @@ def list_sticks(
       livebuilder usb list
 
       livebuilder usb list --watch
+
+      livebuilder usb list --all --verbose
     """
-    from livebuilder.usb.blockdevice import is_candidate
+    from livebuilder.usb.blockdevice import is_candidate, is_empty_device
     from livebuilder.usb.constraints import judge, render_devices, to_json
     from livebuilder.usb.devices import list_devices
     from livebuilder.usb.events import watch as watch_devices
@@ -45,15 +51,16 @@ def list_sticks(
     known = list_devices()
     shown = [device for device in known if everything or is_candidate(device)]
     findings = {device.path: judge(device, purpose="prepare", others=known) for device in shown}
-    show({"devices": to_json(shown, findings)}, render_devices(shown, findings), as_json=as_json)
+    show({"devices": to_json(shown, findings)}, render_devices(shown, findings, verbose=verbose), as_json=as_json)
     if not watch:
         return
     for event in watch_devices(known):
         device = event.device
-        if everything or is_candidate(device):
+        if is_candidate(device) or (everything and (verbose or as_json or not is_empty_device(device))):
             found = {device.path: judge(device, purpose="prepare", others=list_devices())}
             data = {"action": event.action, "device": to_json([device], found)[0]}
-            show(data, f"\n{event.action}: {render_devices([device], found)}", as_json=as_json)
+            text = render_devices([device], found, verbose=verbose)
+            show(data, f"\n{event.action}: {text}", as_json=as_json)
 
 
 @app.command("prepare")

@@ -82,6 +82,12 @@ def rights_hint(device: BlockDevice, *, command: str = "livebuilder usb …") ->
     return f"sudo {command}, or become a member of its group: {joining}"
 
 
+def is_empty_device(device: BlockDevice) -> bool:
+    """Whether it is nothing that anybody looks for in a list of disks: a loop device without a file, or memory."""
+    memory = device.kind == "memory" and device.name.startswith(("ram", "zram"))
+    return memory or (device.kind == "loop" and not device.medium)
+
+
 def is_candidate(device: BlockDevice) -> bool:
     """Whether `usb list` shows it without --all: a disk that can be taken out."""
     return device.kind == "disk" and (device.removable or device.bus in ("usb", "mmc"))

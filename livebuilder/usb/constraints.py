@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 from livebuilder.sizes import render_size
-from livebuilder.usb.blockdevice import BlockDevice, Volume, rights_hint
+from livebuilder.usb.blockdevice import BlockDevice, Volume, is_empty_device, rights_hint
 from livebuilder.usb.filesystem import FILE_SYSTEMS
 from livebuilder.usb.plan import ALIGNMENT_BYTES, DEFAULT_LABEL
 
 Purpose = Literal["prepare", "write", "adopt", "check", "backup", "restore", "reset", "diff"]
 Level = Literal["refuse", "needs-erase", "note"]
 _LEVELS: Sequence[Level] = ("refuse", "needs-erase", "note")
+# The codes of refusals as they are told: what nobody can help, then what has to be done, in the order of doing it.
+IMPORTANCE: Sequence[str] = (
+    *("system", "not-a-disk", "not-removable", "no-medium", "size-unknown", "too-small"),
+    *("serial-unknown", "serial-shared", "unreadable", "partition", "read-only", "holds-iso"),
+    *("mounted", "swap", "held", "lvm", "raid", "dm-crypt", "zfs", "no-rights"),
+)
 
 _WRITING: frozenset[Purpose] = frozenset({"prepare", "write", "adopt", "restore", "reset"})
 _WHOLE_DISK: frozenset[Purpose] = frozenset({"prepare", "write"})  # what makes a partition table
@@ -70,7 +76,9 @@ def judge(
     iso_on: Collection[str] = (),
     others: Iterable[BlockDevice] = (),
 ) -> tuple[Finding, ...]:
-    """All there is to say about using `device` for `purpose`: refusals first, then what needs --erase, then notes.
+    """All there is to say about using `device` for `purpose`, the most important first.
+
+    Refusals come first, as in `IMPORTANCE`, then what needs --erase, then notes.
 
     `needed_bytes`: what has to fit. `iso_on`: what the ISO to be written lies on, from `devices.disks_holding()`.
     `others`: the devices that are there too, to notice that two have the same serial number.
@@ -89,7 +97,12 @@ def judge(
             *_erasing(device, purpose),
         ]
     shown = dict.fromkeys(replace(finding, text=_shown(finding.text)) for finding in found)
-    return tuple(sorted(shown, key=lambda finding: _LEVELS.index(finding.level)))
+    return tuple(sorted(shown, key=_rank))
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    refused = finding.level == "refuse"
+    return _LEVELS.index(finding.level), IMPORTANCE.index(finding.code) if refused else 0
 
 
 def may_use(findings: Iterable[Finding]) -> bool:
@@ -284,21 +297,25 @@ def _content(device: BlockDevice) -> str:
 # The list
 
 
-def render_devices(devices: Iterable[BlockDevice], findings: Mapping[str, Sequence[Finding]]) -> str:
-    """The table of `usb list`; `findings` is by path. What a stick says of itself cannot move the cursor."""
+def render_devices(
+    devices: Iterable[BlockDevice], findings: Mapping[str, Sequence[Finding]], *, verbose: bool = False
+) -> str:
+    """The table of `usb list`; `findings` is by path. What a stick says of itself cannot move the cursor.
+
+    Only with `verbose` all findings are told, and empty loop devices and memory are in it.
+    """
     rows = [("DEVICE", "MODEL", "SERIAL", "SIZE", "BUS", "TABLE", "MAY BE USED")]
     notes: list[list[str]] = [[]]
     for device in devices:
+        if is_empty_device(device) and not verbose:
+            continue
         found = findings.get(device.path, ())
         size = render_size(device.size_bytes) if device.size_bytes else "-"
         cells = (device.path, device.model, device.serial, size, device.bus, device.table)
-        rows.append((*(_shown(cell) or "-" for cell in cells), _verdict(found)))  # type: ignore[arg-type]
-        lines = [_volume_line(volume) for volume in device.volumes]
-        # How to erase it is told only where that would be accepted.
-        told = (finding.text for finding in found if finding.level != "needs-erase" or may_use(found))
-        notes.append([*lines, *told])
+        rows.append((*(_shown(cell) or "-" for cell in cells), _verdict(found, verbose=verbose)))  # type: ignore[arg-type]
+        notes.append([*(_volume_line(volume) for volume in device.volumes), *_told(found, verbose=verbose)])
     if len(rows) == 1:
-        return "no disk that can be taken out; --all shows the others"
+        return "no disk that can be taken out; --all shows the others, and with --verbose what is empty"
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     text = []
     for row, lines in zip(rows, notes, strict=True):
@@ -320,10 +337,19 @@ def to_json(devices: Iterable[BlockDevice], findings: Mapping[str, Sequence[Find
     ]
 
 
-def _verdict(found: Sequence[Finding]) -> str:
-    if not may_use(found):
-        return "no: " + ", ".join(dict.fromkeys(finding.code for finding in found if finding.level == "refuse"))
+def _verdict(found: Sequence[Finding], *, verbose: bool) -> str:
+    codes = list(dict.fromkeys(finding.code for finding in found if finding.level == "refuse"))
+    if codes:
+        return "no: " + ", ".join(codes if verbose else codes[:1])
     return "with --erase" if needs_erase(found) else "yes"
+
+
+def _told(found: Sequence[Finding], *, verbose: bool) -> list[str]:
+    """The findings' texts. How to erase it is told only where that would be accepted."""
+    texts = [finding.text for finding in found if finding.level != "needs-erase" or may_use(found)]
+    if verbose or len(texts) < 2:
+        return texts
+    return [f"{texts[0]} (+{len(texts) - 1} more: --verbose)"]
 
 
 def _volume_line(volume: Volume) -> str:

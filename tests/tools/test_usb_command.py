@@ -163,6 +163,8 @@ def test_list_shows_what_this_machine_has() -> None:
     lists = ("uses[]", "disk_uses[]", "findings[].level", "findings[].code", "findings[].text", "volumes[].uses[]")
     assert_documented("usb list", everything, may_lack={f"devices[].{key}" for key in lists})
     assert run_main("usb", "list").status == 0
+    table = run_main("usb", "list", "--all", "--verbose").stdout
+    assert all(f"{device['path']} " in table for device in everything["devices"])
 
 
 def test_watching_goes_on_until_it_is_interrupted() -> None:

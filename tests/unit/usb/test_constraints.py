@@ -16,6 +16,7 @@ from livebuilder.sizes import GIB, MIB
 from livebuilder.usb.blockdevice import BlockDevice, Kind, Volume
 from livebuilder.usb.constraints import (
     CODES_OF_USES,
+    IMPORTANCE,
     LARGE_BYTES,
     SYSTEM_MOUNTS,
     Finding,
@@ -169,6 +170,8 @@ def test_the_safety_table_is_long_and_names_every_code() -> None:
     assert len({name for name, *_rest in SAFETY}) == len(SAFETY)
     named = {code for *_rest, refused, erase in SAFETY for code in (*refused.split(), *erase.split())}
     assert {code for _start, code, _cure in CODES_OF_USES} <= named
+    refused = {code for _name, _device, codes, _erase in SAFETY for code in codes.split()}
+    assert refused | {"serial-shared", "holds-iso"} == set(IMPORTANCE), "each has its place among the others"
 
 
 @pytest.mark.parametrize(("device", "refused", "erase"), [row[1:] for row in SAFETY], ids=[row[0] for row in SAFETY])
@@ -594,6 +597,40 @@ def test_the_table() -> None:
         "/dev/sdd  -              4C530001230519112345  -         usb  -      no: no-medium",
         "    /dev/sdd has no medium in it: put the card in",
     ]
+
+
+def test_only_the_most_important_reason_is_told_unless_all_are_asked_for() -> None:
+    root = stick(volume(1, "held by dm-0", "mounted at /", "dm-crypt"), bus="ata", removable=False)
+    large = stick(volume(fs="ntfs"), path="/dev/sdc", size_bytes=10**12)
+    findings = {device.path: judge(device, purpose="prepare") for device in (root, large)}
+    lines = render_devices([root, large], findings).splitlines()
+    assert lines[1].endswith("no: system") and lines[4].endswith("with --erase")
+    assert lines[3] == "    /dev/sdb1 is mounted at /: this machine runs from it (+3 more: --verbose)"
+    assert lines[6].endswith(" if it may be lost (+1 more: --verbose)") and len(lines) == 7
+    lines = render_devices([root, large], findings, verbose=True).splitlines()
+    assert lines[1].endswith("no: system, not-removable, held, dm-crypt")
+    assert [line.strip() for line in lines[3:7]] == [
+        finding.text for finding in findings["/dev/sdb"] if finding.level == "refuse"
+    ]
+    assert len(lines) == 11 and "--verbose" not in "".join(lines)
+
+
+def test_what_is_empty_is_in_the_table_only_when_all_is_asked_for() -> None:
+    empty = [
+        stick(kind="loop", name="loop0", path="/dev/loop0", medium=False, size_bytes=0),
+        stick(kind="memory", name="zram0", path="/dev/zram0"),
+        stick(kind="memory", name="ram15", path="/dev/ram15"),
+    ]
+    there = [
+        stick(kind="loop", name="loop1", path="/dev/loop1"), stick(kind="memory", name="pmem0", path="/dev/pmem0"),
+        image(name="ram.img"), stick(medium=False, size_bytes=0),
+    ]  # fmt: skip
+    findings = {device.path: judge(device, purpose="prepare") for device in (*empty, *there)}
+    shown = [line.split()[0] for line in render_devices([*empty, *there], findings).splitlines()[1:] if line[0] == "/"]
+    assert shown == [device.path for device in there]
+    everything = render_devices([*empty, *there], findings, verbose=True)
+    assert all(f"\n{device.path} " in everything for device in (*empty, *there))
+    assert len(to_json(empty, findings)) == 3
 
 
 def test_an_empty_table_says_what_shows_more() -> None:
