@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from livebuilder.usb.blockdevice import BlockDevice
 from livebuilder.usb.constraints import judge, may_use
-from livebuilder.usb.devices import BlockDevice, list_devices
+from livebuilder.usb.devices import list_devices
 from tests.support.sysfs import write_tree
 
 RECORDED = Path(__file__).parents[2] / "captures"
