@@ -6,7 +6,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import IO, Protocol
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB
@@ -96,6 +96,32 @@ def unpack_first(data: bytes, packing: str, *, most_bytes: int) -> tuple[bytes, 
         if decompressor.eof:
             return bytes(plain), min(start + _STEP_BYTES, len(data)) - len(decompressor.unused_data)
     raise PackingError(f"data packed with {packing} is cut short")
+
+
+def unpack_to(out: IO[bytes], packed: IO[bytes], *, size: int, packing: str | None, most_bytes: int) -> None:
+    """Write to `out` what the next `size` bytes of `packed` unpack to; with `packing` None they are copied.
+
+    Raises `PackingError` when they are cut short, damaged or unpack to more than `most_bytes`.
+    """
+    decompressor = new_decompressor(packing) if packing else None
+    left, plain_bytes = size, 0
+    while left and not (decompressor and decompressor.eof):
+        chunk = packed.read(min(left, MIB))
+        if not chunk:
+            raise PackingError(f"cut short: {left} of {size} bytes are missing")
+        left -= len(chunk)
+        for start in range(0, len(chunk), _STEP_BYTES):
+            plain = chunk[start : start + _STEP_BYTES]
+            if decompressor and packing:
+                if decompressor.eof:
+                    break
+                plain = unpack_step(decompressor, plain, packing)
+            plain_bytes += len(plain)
+            if plain_bytes > most_bytes:
+                raise PackingError(f"data of {size} bytes unpacks to more than {most_bytes}")
+            out.write(plain)
+    if decompressor and not decompressor.eof:
+        raise PackingError(f"data packed with {packing} is cut short")
 
 
 def new_decompressor(packing: str) -> Decompressor:

@@ -22,6 +22,7 @@ from pathlib import Path
 from loguru import logger
 
 from livebuilder.console import step
+from livebuilder.deb822 import parse_paragraphs
 from livebuilder.errors import CommandError, LivebuilderError
 from livebuilder.process import find_tool, run
 
@@ -147,24 +148,6 @@ def _suite(uri: str, name: str, components: Sequence[str], signed_by: str, optio
     keyrings = () if "BEGIN PGP" in signed_by else tuple(word for word in signed_by.split() if word.startswith("/"))
     kept = tuple(sorted((key, " ".join(value.split())) for key, value in options.items() if key in _KEPT_OPTIONS))
     return Suite(uri, name, tuple(components), keyrings, kept)
-
-
-def parse_paragraphs(text: str) -> Iterator[dict[str, str]]:
-    """The paragraphs of a control file (deb822(5)): fields by name, continuation lines joined by line ends."""
-    for block in re.split(r"\n[ \t]*\n", text):
-        fields: dict[str, str] = {}
-        name = ""
-        for line in block.splitlines():
-            if line.startswith("#"):
-                continue
-            if line[:1] in (" ", "\t") and name:
-                fields[name] += "\n" + line.strip()
-            elif ":" in line:
-                name, _, value = line.partition(":")
-                name = name.strip()
-                fields[name] = value.strip()
-        if fields:
-            yield fields
 
 
 def debian_keyrings(apt_etc: Path) -> tuple[str, ...]:

@@ -31,9 +31,10 @@ from livebuilder.kernel.modules import indexed
 from livebuilder.sizes import render_size
 from livebuilder.sources.apt import PrivateApt
 from livebuilder.sources.closure import Closure, PackageFiles, library_package_names, plan_closure
-from livebuilder.sources.deb import UnpackedDeb, find_unpacked, unpack_deb
+from livebuilder.sources.deb import find_unpacked, unpack_deb
 from livebuilder.sources.package import DebianPackage, Resolution, package_files, package_of, relations_of
 from livebuilder.sources.selection import kept_paths
+from livebuilder.tarfiles import TarFiles
 from livebuilder.tree import Content, Entry, Kind, RootTree, TreeError, file, symlink
 
 __all__ = ["BUSYBOX", "DebianArchive", "DebianBusybox", "DebianKernel", "DebianPackage", "DebianRoot"]
@@ -177,7 +178,7 @@ class DebianArchive:
 
     def _resolved(
         self, what: str, asked: tuple[str, ...], resolve: Callable[[], Resolution]
-    ) -> tuple[Resolution, dict[str, UnpackedDeb]]:
+    ) -> tuple[Resolution, dict[str, TarFiles]]:
         """The resolution of a request and its packages unpacked: from the cache, or found now."""
         key = hashlib.sha256(repr((what, asked, self.apt.fingerprint, _rules())).encode()).hexdigest()
         kept = self.cache.find("debian", key)
@@ -195,10 +196,10 @@ class DebianArchive:
             draft.write_bytes(resolution.to_json())
         return resolution, unpacked_now
 
-    def _find_unpacked(self, package: DebianPackage) -> UnpackedDeb | None:
+    def _find_unpacked(self, package: DebianPackage) -> TarFiles | None:
         return find_unpacked(package.sha256, cache=self.cache, source=str(package))
 
-    def _unpacked(self, packages: Iterable[DebianPackage]) -> dict[str, UnpackedDeb]:
+    def _unpacked(self, packages: Iterable[DebianPackage]) -> dict[str, TarFiles]:
         """These packages unpacked, fetched before when need be."""
         packages = tuple(packages)
         debs = {one: self._find_deb(one) for one in packages if self._find_unpacked(one) is None}
@@ -260,7 +261,7 @@ class DebianArchive:
             index = self.apt.candidates(self.apt.reachable_names(asked))
             self._refuse_unknown([name for name in asked if name not in index])
             read: dict[str, PackageFiles] = {}
-            unpacked: dict[str, UnpackedDeb] = {}
+            unpacked: dict[str, TarFiles] = {}
             while True:
                 closure = plan_closure(
                     asked,
@@ -333,7 +334,7 @@ class DebianArchive:
     def _suite_names(self) -> str:
         return ", ".join(dict.fromkeys(suite.name for suite in self.apt.usable_suites()))
 
-    def _kernel_of(self, package: DebianPackage, deb: UnpackedDeb) -> Kernel:
+    def _kernel_of(self, package: DebianPackage, deb: TarFiles) -> Kernel:
         boot = {entry.path: entry.content for entry in deb.entries(below="boot/")}
         image = next((path for path in boot if path.startswith("vmlinuz-")), None)
         if image is None:
@@ -375,7 +376,7 @@ def _guesses(closure: Closure, index: Mapping[str, object]) -> list[str]:
 
 
 def _finished(
-    closure: Closure, index: Mapping[str, Mapping[str, str]], unpacked: Mapping[str, UnpackedDeb], asked: Sequence[str]
+    closure: Closure, index: Mapping[str, Mapping[str, str]], unpacked: Mapping[str, TarFiles], asked: Sequence[str]
 ) -> Resolution:
     """The closure with the links that make it a whole root: the loader where programs look for it, and applets."""
     paths = {name: sorted(taken) for name, taken in sorted(closure.files.items()) if taken}
@@ -407,7 +408,7 @@ def _finished(
     return Resolution(packages, paths, links, tuple(warnings))
 
 
-def _emptiness(name: str, index: Mapping[str, Mapping[str, str]], deb: UnpackedDeb, kept: frozenset[str]) -> str:
+def _emptiness(name: str, index: Mapping[str, Mapping[str, str]], deb: TarFiles, kept: frozenset[str]) -> str:
     """A warning when a package has nothing to run and another of the same source, which it depends on, has."""
     if any(path.startswith(_PROGRAM_FOLDERS) for path in kept) or package_files(name, deb).elf.keys() & kept:
         return ""
@@ -434,7 +435,7 @@ def _interpreter(entry: Entry) -> str:
     return match[1].decode("utf-8", "replace") if match else ""
 
 
-def _tree_of(resolution: Resolution, unpacked: Mapping[str, UnpackedDeb]) -> RootTree:
+def _tree_of(resolution: Resolution, unpacked: Mapping[str, TarFiles]) -> RootTree:
     tree = RootTree()
     try:
         for package in resolution.packages:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from livebuilder.sources.apt import parse_paragraphs
+from livebuilder.deb822 import parse_paragraphs
 from livebuilder.tree import Kind, RootTree
 
 # The database, its fields for name, version and state, and the states of a package that is there.

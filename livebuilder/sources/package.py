@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from livebuilder.sources.closure import PackageFiles, Relations
-from livebuilder.sources.deb import UnpackedDeb
 from livebuilder.sources.elf import ELF_MAGIC, read_elf
+from livebuilder.tarfiles import TarFiles
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _bare_name(relation: str) -> str:
     return match[1] if match else ""
 
 
-def package_files(name: str, deb: UnpackedDeb) -> PackageFiles:
+def package_files(name: str, deb: TarFiles) -> PackageFiles:
     """What the closure has to know of an unpacked package."""
     elf = {}
     links = {}

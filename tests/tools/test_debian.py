@@ -14,11 +14,12 @@ from loguru import logger
 
 from livebuilder import process
 from livebuilder.cache import Cache
+from livebuilder.deb822 import parse_paragraphs
 from livebuilder.errors import LivebuilderError
 from livebuilder.kernel.image import read_bzimage
 from livebuilder.kernel.modules import ModuleIndex
 from livebuilder.process import run
-from livebuilder.sources.apt import Suite, parse_paragraphs, read_sources
+from livebuilder.sources.apt import Suite, read_sources
 from livebuilder.sources.debian import BUSYBOX, DebianArchive, DebianRoot
 from livebuilder.tree import Entry, Kind, RootTree
 from tests.support.trees import facts

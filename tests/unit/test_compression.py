@@ -1,5 +1,6 @@
 """Compressions: round trips, the limits of the other machine, damage."""
 
+import io
 import lzma
 import os
 import shutil
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from livebuilder.compression import COMPRESSIONS, XZ
 from livebuilder.errors import LivebuilderError
-from livebuilder.unpacking import packing_of, unpack_first
+from livebuilder.unpacking import PackingError, packing_of, unpack_first, unpack_to
 
 _PACKED = [name for name in COMPRESSIONS if name != "none"]
 _LIMIT = 2**24
@@ -59,3 +60,26 @@ def test_a_bomb_is_stopped(name: str) -> None:
     compression = COMPRESSIONS[name]
     with pytest.raises(LivebuilderError):
         unpack_first(compression.compress(bytes(2**22)), name, most_bytes=2**16)
+
+
+@pytest.mark.parametrize("name", [*_PACKED, None])
+def test_unpacking_into_a_file(name: str | None) -> None:
+    data = os.urandom(5000) * 700
+    packed = COMPRESSIONS[name].compress(data) if name else data
+    for source, size, ok in (
+        (packed, len(packed), True),
+        (packed + b"tail", len(packed), True),
+        (packed[:-9], len(packed), False),
+        (packed, len(packed) - 9, name is None),
+    ):
+        out = io.BytesIO()
+        if ok:
+            unpack_to(out, io.BytesIO(source), size=size, packing=name, most_bytes=len(data))
+            assert out.getvalue() == data[: None if name else size]
+        else:
+            with pytest.raises(PackingError, match="cut short"):
+                unpack_to(out, io.BytesIO(source), size=size, packing=name, most_bytes=len(data))
+    out = io.BytesIO()
+    with pytest.raises(PackingError, match="more than"):
+        unpack_to(out, io.BytesIO(packed), size=len(packed), packing=name, most_bytes=len(data) - 1)
+    assert len(out.getvalue()) < len(data)

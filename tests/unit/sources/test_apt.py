@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livebuilder import process
+from livebuilder.deb822 import parse_paragraphs
 from livebuilder.errors import LivebuilderError
 from livebuilder.sources.apt import (
     FRESH_SECONDS,
@@ -16,7 +17,6 @@ from livebuilder.sources.apt import (
     debian_suites,
     parse_deb822_sources,
     parse_one_line_sources,
-    parse_paragraphs,
     read_sources,
     render_conf,
 )

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from livebuilder.cache import Cache
 from livebuilder.errors import LivebuilderError
-from livebuilder.sources.deb import UnpackedDeb, read_tar, unpack_deb
+from livebuilder.sources.deb import unpack_deb
+from livebuilder.tarfiles import TarFiles, read_tar
 from livebuilder.tree import Kind, RootTree
 from tests.support.debs import (
     COMPRESSORS,
@@ -22,7 +23,7 @@ from tests.support.debs import (
 )
 
 
-def unpack(tmp_path: Path, data: bytes) -> UnpackedDeb:
+def unpack(tmp_path: Path, data: bytes) -> TarFiles:
     sha256 = write_deb(tmp_path / "thing.deb", data)
     return unpack_deb(tmp_path / "thing.deb", sha256=sha256, cache=Cache(tmp_path / "cache"), source="thing 1")
 
