@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from livebuilder.deb822 import parse_paragraphs
 from livebuilder.errors import LivebuilderError
 from livebuilder.openwrt.ipk import NAME
+from livebuilder.openwrt.release import read_release
 from livebuilder.openwrt.version import compare_versions
 from livebuilder.tree import Kind, RootTree
 
@@ -198,17 +199,16 @@ def feeds_below(base: str, *, tree: RootTree, kernel: str = "") -> tuple[Feed, .
     own = tuple(Feed(name, f"{base}/{match[1]}") for name, match in matches if match)
     if own:
         return own
-    words = release_words(tree)
-    target, architecture = words.get("target"), words.get("arch")
-    if not target or not architecture:
+    release = read_release(tree)
+    if release is None or not release.target or not release.architecture:
         raise LivebuilderError(
-            f"which packages below {base} are for this root cannot be told: its /etc/openwrt_release names no target",
+            f"which packages below {base} are for this root cannot be told: it does not say what it was made for",
             hint="name each feed by itself",
         )
-    feeds = [Feed("core", f"{base}/targets/{target}/packages")]
-    feeds += [Feed(name, f"{base}/packages/{architecture}/{name}") for name in _COMMON_FEEDS]
+    feeds = [Feed("core", f"{base}/targets/{release.target}/packages")]
+    feeds += [Feed(name, f"{base}/packages/{release.architecture}/{name}") for name in _COMMON_FEEDS]
     if kernel:
-        feeds.append(Feed("kmods", f"{base}/targets/{target}/kmods/{_kmods_folder(kernel)}"))
+        feeds.append(Feed("kmods", f"{base}/targets/{release.target}/kmods/{_kmods_folder(kernel)}"))
     return tuple(feeds)
 
 
@@ -218,23 +218,13 @@ def _kmods_folder(kernel: str) -> str:
     return f"{match[1]}-{match[3]}-{match[2]}" if match else kernel
 
 
-def release_words(tree: RootTree) -> Mapping[str, str]:
-    """What a root says it was made for: `target` (`x86/64`) and `arch` (`x86_64`), as far as it says so."""
-    found = {}
-    for path, prefix in (("usr/lib/os-release", "OPENWRT_"), ("etc/openwrt_release", "DISTRIB_")):
-        for key, value in re.findall(
-            rf"^{prefix}(?:BOARD|(TARGET|ARCH))=['\"]?([^'\"\s]+)", _text_of(tree, path), re.MULTILINE
-        ):
-            found[key.lower() or "target"] = value
-    return found
-
-
 def architectures_of(tree: RootTree, installed: Iterable[Package]) -> frozenset[str]:
     """The architectures a root takes packages of; empty when nothing tells."""
     found = {package.architecture for package in installed} - {""}
     for text in conf_texts(tree):
         found |= {words[1] for line in text.splitlines() if len(words := line.split()) >= 2 and words[0] == "arch"}
-    found |= {release_words(tree).get("arch", "")} - {""}
+    release = read_release(tree)
+    found |= {release.architecture} - {""} if release else set()
     return frozenset(found | {"all", "noarch"}) if found else frozenset()
 
 

@@ -1,6 +1,5 @@
 """What we write for modprobe, read by busybox: its depmod makes the same index, its modprobe loads in our order."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from livebuilder.kernel.image import kernel_from_files, read_modules
 from livebuilder.kernel.modules import ModuleIndex, indexed, module_tree
 from livebuilder.process import require_tool, run
 from livebuilder.tree import Kind, RootTree
+from tests.support.chroot import enter, put_program
 from tests.support.kernels import RELEASE, write_kernel, write_modules
 
 
@@ -28,27 +28,11 @@ def test_our_index_is_that_of_busybox_depmod(tmp_path: Path) -> None:
         assert lines(ours[name].content.read().decode()) == lines(theirs), name
 
 
-def libraries(program: Path) -> set[Path]:
-    """The program's interpreter and all the shared libraries it needs, as this system has them."""
-    told = run(["ldd", program], check=False).stdout
-    return {Path(word) for line in told.splitlines() for word in line.split() if word.startswith("/")}
-
-
-def enter(folder: Path) -> list[str]:
-    """The words before a command that runs it with `folder` as its root; as an ordinary user in a user namespace."""
-    return ["chroot", str(folder)] if os.geteuid() == 0 else ["unshare", "-r", "chroot", str(folder)]
-
-
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     """A folder with busybox in it, to be the root of a modprobe that asks which kernel runs: the host's."""
     root = tmp_path / "target"
-    busybox = require_tool("busybox")
-    for path in {busybox, *libraries(busybox)}:
-        place = root / str(path).lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(path.read_bytes())
-        place.chmod(0o755)
+    put_program(root, require_tool("busybox"))
     return root
 
 

@@ -171,7 +171,7 @@ def test_the_usual_feeds_of_a_root_that_names_none(kernel: str, folder: str | No
 
 
 def test_a_root_that_says_nothing_of_itself() -> None:
-    with pytest.raises(LivebuilderError, match="names no target"):
+    with pytest.raises(LivebuilderError, match="does not say what it was made for"):
         feeds_below("https://mirror.example", tree=small_root(files={"etc/openwrt_release": ""}))
 
 
@@ -181,7 +181,10 @@ def test_a_root_that_says_nothing_of_itself() -> None:
         ({}, {ARCHITECTURE}),
         ({"etc/opkg.conf": "arch i386_i486 10\narch all 1\n"}, {ARCHITECTURE, "i386_i486"}),
         (
-            {"etc/openwrt_release": "", "usr/lib/os-release": 'OPENWRT_ARCH="geode"\nOPENWRT_BOARD="x86/geode"\n'},
+            {
+                "etc/openwrt_release": "",
+                "usr/lib/os-release": 'ID=openwrt\nOPENWRT_ARCH="geode"\nOPENWRT_BOARD="x86/geode"\n',
+            },
             {"geode"},
         ),
     ],
