@@ -173,7 +173,7 @@ class Mirror:
             if not resumed:
                 raise LivebuilderError(
                     f"{self.url(path)} is not the file it should be: it has {size_bytes} bytes and the SHA-256 {found},"
-                    f" and sha256sums says {sha256}",
+                    f" and the list says {sha256}",
                     hint="type it again, and if it stays so, use another mirror and tell the one who runs this one",
                 )
             logger.warning("the part of {} that was there does not fit: fetching it from the start", path)

@@ -180,7 +180,7 @@ def test_another_file_under_the_right_name(site: Site, cache: Cache, wrong: byte
     with pytest.raises(LivebuilderError, match="is not the file it should be") as caught:
         obtain(site, cache)
     found = hashlib.sha256(wrong).hexdigest()
-    assert f"{len(wrong)} bytes and the SHA-256 {found}, and sha256sums says {SHA256}" in caught.value.message
+    assert f"{len(wrong)} bytes and the SHA-256 {found}, and the list says {SHA256}" in caught.value.message
     assert list((cache.root / "downloads").iterdir()) == []
     assert ".part" not in parts(cache)
     assert site.asked(NAME) == [""]
