@@ -26,7 +26,7 @@ from livebuilder.cache import Cache
 from livebuilder.deb822 import parse_paragraphs
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import GIB, MIB
-from livebuilder.tar import Row, TarFiles, read_tar
+from livebuilder.tarfiles import Row, TarFiles, read_tar
 from livebuilder.tree import Content, Entry, Kind, RootTree, file, normal_path
 from livebuilder.unpacking import PackingError, unpack_to
 
