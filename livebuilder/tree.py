@@ -64,6 +64,14 @@ class Content:
         """Content read from `path` when it is needed: all of it, or `size` bytes from `offset`."""
         return cls(path.stat().st_size - offset if size is None else size, None, path, offset)
 
+    def part(self, offset: int, size: int) -> Content:
+        """What is at `offset`, `size` bytes or as many as there are."""
+        offset = min(offset, self.size)
+        size = max(0, min(size, self.size - offset))
+        if self.data is not None:
+            return Content.from_bytes(self.data[offset : offset + size])
+        return Content(size, None, self.path, self.offset + offset)
+
     def pieces(self, *, piece_bytes: int = MIB) -> Iterator[bytes]:
         """The bytes in order, at most `piece_bytes` of them in memory at a time.
 

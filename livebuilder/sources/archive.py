@@ -111,23 +111,28 @@ def root_tree_from_archive(path: Path, *, cache: Cache) -> RootTree:
         start = stream.read(_BLOCK_BYTES)
         opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
         if opener is None:
-            return _read_tar(path, archive=path)
+            return tree_from_tar(path, archive=path)
         stream.seek(0)
         key = hashlib.file_digest(stream, "sha256").hexdigest()
         known = cache.find(_CACHE_KIND, key)
         if known is not None:
             with suppress(LivebuilderError):  # what a power cut left short is made again
-                return _read_tar(known, archive=path)
+                return tree_from_tar(known, archive=path)
         with cache.place(_CACHE_KIND, key) as draft:
             stream.seek(0)
             _decompress(opener(stream), draft, archive=path)
-            tree = _read_tar(draft, archive=path)
-        return _moved(tree, draft, cache.folder(_CACHE_KIND) / key)
+            tree = tree_from_tar(draft, archive=path)
+        return with_content_in(tree, draft, cache.folder(_CACHE_KIND) / key)
+
+
+def unpacked_limit(packed_bytes: int) -> int:
+    """The bytes that something of `packed_bytes` may unpack to."""
+    return min(_PLAIN_LIMIT_BYTES, max(_PLAIN_ALWAYS_BYTES, _PLAIN_RATIO * packed_bytes))
 
 
 def _decompress(reader: _Reader, draft: Path, *, archive: Path) -> None:
     packed_bytes = archive.stat().st_size
-    limit = min(_PLAIN_LIMIT_BYTES, max(_PLAIN_ALWAYS_BYTES, _PLAIN_RATIO * packed_bytes))
+    limit = unpacked_limit(packed_bytes)
     total = 0
     try:
         with draft.open("wb") as out:
@@ -153,16 +158,16 @@ def _next_piece(reader: _Reader, *, archive: Path) -> bytes:
         raise LivebuilderError(f"unpacking {archive}: it is damaged or cut short ({error})") from error
 
 
-def _moved(tree: RootTree, old: Path, new: Path) -> RootTree:
-    """`tree` with the content that was in the file `old` looked for in `new`."""
+def with_content_in(tree: RootTree, old: Path, new: Path) -> RootTree:
+    """`tree` with the content that was in the file `old` looked for in `new`, where it was moved."""
     return RootTree(
         replace(entry, content=replace(entry.content, path=new)) if entry.content.path == old else entry
         for entry in tree
     )
 
 
-def _read_tar(plain: Path, *, archive: Path) -> RootTree:
-    """The tree of the uncompressed tar `plain`, which came from `archive`."""
+def tree_from_tar(plain: Path, *, archive: Path) -> RootTree:
+    """The tree of the uncompressed tar `plain`, which came from `archive`; raises as `root_tree_from_archive` does."""
     tree = RootTree()
     with plain.open("rb") as stream:
         for entry in _entries(stream, plain, archive=archive):
