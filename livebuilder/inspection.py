@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from livebuilder import cpio
+from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS
 from livebuilder.errors import LivebuilderError
+from livebuilder.image.squashfs import IMAGE_PATH, read_superblock
 from livebuilder.iso.iso9660 import open_disc
 from livebuilder.iso.lint import Finding, lint_iso
 from livebuilder.iso.plan import IMAGE_FACTS
 from livebuilder.iso.report import IsoReport, read_file, read_iso, render_report
 from livebuilder.kernel.image import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
 from livebuilder.sizes import MIB, render_size
-from livebuilder.tree import Entry, Kind, RootTree, is_implied
+from livebuilder.sources.squashfs import root_tree_from_squashfs
+from livebuilder.tree import Content, Entry, Kind, RootTree, is_implied
 from livebuilder.unpacking import can_unpack, packing_of, unpack_first
 
 # Enough for any initramfs a machine of the time could take, and a bound for hostile ones.
@@ -53,13 +57,17 @@ class IsoInspection:
 
 @dataclass(frozen=True)
 class Archive:
-    """One cpio archive: a segment of the initramfs, or a layer of the root that its pieces make up."""
+    """One archive: a segment of the initramfs, a layer of the root that its pieces make up, or the root's squashfs.
+
+    `block_size` is that of a squashfs.
+    """
 
     name: str
     compression: str
     packed_size: int
     plain_size: int
     tree: RootTree
+    block_size: int | None = None
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -83,6 +91,7 @@ class InitramfsInspection:
                 "compression": a.compression,
                 "packed_size": a.packed_size,
                 "plain_size": a.plain_size,
+                "block_size": a.block_size,
                 "entries": [_entry_to_json(a.tree, entry) for entry in a.entries],
             }
             for a in self.archives
@@ -94,7 +103,8 @@ class InitramfsInspection:
         lines = [f"{self.path}: initramfs, {render_size(self.size)}, {len(self.archives)} archives"]
         for archive in self.archives:
             sizes = f"{render_size(archive.packed_size)} packed, {render_size(archive.plain_size)} plain"
-            lines.append(f"  {archive.name}: {archive.compression}, {sizes}, {len(archive.entries)} entries")
+            blocks = f" in blocks of {render_size(archive.block_size)}" if archive.block_size else ""
+            lines.append(f"  {archive.name}: {archive.compression}{blocks}, {sizes}, {len(archive.entries)} entries")
             lines += [f"    {_line(archive.tree, entry)}" for entry in archive.entries]
         return "\n".join(lines)
 
@@ -196,11 +206,12 @@ def image_facts(path: Path) -> dict[str, Any]:
 
 
 def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:
-    """The archives of an initramfs, and after them the layers its payload pieces make up.
+    """The archives of an initramfs, and after them the layers its payload pieces make up, or the squashfs in it.
 
     Raises `LivebuilderError` for damage, naming `source`.
     """
     layers: dict[tuple[str, str], list[bytes]] = {}
+    images: list[Entry] = []
     view = memoryview(data)
     offset = number = 0
     try:
@@ -216,19 +227,21 @@ def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:
             if packing == "none":
                 tree, used = cpio.read_archive(view[offset:], source=source)
                 yield Archive(f"archive {number}", "none", used, used, tree)
-                _collect(tree, layers)
+                _collect(tree, layers, images)
             else:
                 plain, used = unpack_first(data[offset:], packing, most_bytes=_LIMIT_BYTES)
                 start = end = 0
                 while (start := _behind_padding(plain, end)) < len(plain):
                     tree, size = cpio.read_archive(memoryview(plain)[start:], source=source)
                     yield Archive(f"archive {number}", packing, used if not end else 0, size, tree)
-                    _collect(tree, layers)
+                    _collect(tree, layers, images)
                     end = start + size
             offset += used
             number += 1
         for (name, compression), pieces in layers.items():
             yield _layer(name, compression, pieces, source=source)
+        for image in images:
+            yield _squashfs(image, source=source)
     except LivebuilderError as error:
         where = "" if source in error.message else f"{source}: "
         raise LivebuilderError(f"{where}{error.message}", hint=error.hint or "copy or build it again") from error
@@ -248,8 +261,11 @@ def _behind_padding(data: bytes, offset: int) -> int:
     return found.start() if found else len(data)
 
 
-def _collect(tree: RootTree, layers: dict[tuple[str, str], list[bytes]]) -> None:
-    """Put the pieces in `tree` to those of their layer, by its name and how they are packed."""
+def _collect(tree: RootTree, layers: dict[tuple[str, str], list[bytes]], images: list[Entry]) -> None:
+    """Put the pieces in `tree` to those of their layer, by its name and how they are packed; a squashfs to `images`."""
+    image = tree.get(IMAGE_PATH)
+    if image is not None and image.kind is Kind.FILE:
+        images.append(image)
     for entry in tree:
         match = _PIECE.fullmatch(entry.path)
         if match and entry.kind is Kind.FILE:
@@ -263,6 +279,17 @@ def _layer(name: str, compression: str, pieces: list[bytes], *, source: str) -> 
     )
     tree, _ = cpio.read_archive(plain, source=f"{source}, layer {name}")
     return Archive(f"layer {name}", compression, sum(map(len, pieces)), len(plain), tree)
+
+
+def _squashfs(image: Entry, *, source: str) -> Archive:
+    data = image.content.read()
+    superblock = read_superblock(data, source=f"{source}, {image.path}")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / image.name
+        path.write_bytes(data)
+        given = root_tree_from_squashfs(Content.from_file(path), source=path, cache=Cache(Path(scratch)))
+        tree = RootTree(replace(entry, content=Content.from_bytes(entry.content.read())) for entry in given)
+    return Archive(image.name, superblock.compression, len(data), tree.size_bytes(), tree, superblock.block_size)
 
 
 def _entry_to_json(tree: RootTree, entry: Entry) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
     input_bytes: bytes | None = None,
+    input_file: IO[bytes] | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
@@ -79,6 +80,7 @@ def run(
 ) -> Completed:
     """Run a program to its end and return what it printed; it has our descriptors `pass_fds` under the same numbers.
 
+    It reads `input_bytes`, or `input_file` from where that stands, or nothing.
     Raises `CommandError` when `check` is set and it fails, `LivebuilderError` when it is not installed or
     takes longer than `timeout_seconds`.
     """
@@ -90,7 +92,7 @@ def run(
         done = subprocess.run(
             [os.fspath(program), *words[1:]],
             input=input_bytes,
-            stdin=subprocess.DEVNULL if input_bytes is None else None,
+            stdin=input_file or (subprocess.DEVNULL if input_bytes is None else None),
             capture_output=True,
             cwd=cwd,
             env=environment(env),

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.kernel.modules import feature_names
-from livebuilder.sizes import MIB, parse_size
+from livebuilder.sizes import KIB, MIB, parse_size
 
 BUILT_IN = "the built-in profile"
 
@@ -63,7 +63,15 @@ def _label(value: str) -> str:
     return value
 
 
+def _block_size(value: int) -> int:
+    # Linux: SQUASHFS_FILE_MAX_SIZE; blocks smaller than a page are possible and of no use.
+    if value.bit_count() != 1 or not 4 * KIB <= value <= MIB:
+        raise ValueError("a squashfs has blocks of 4K, 8K, 16K … up to 1M")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+BlockSize = Annotated[int, BeforeValidator(_size), AfterValidator(_block_size)]
 Budget = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_budget)]
 RootPath = Annotated[str, AfterValidator(_absolute)]
 Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9._-]{0,31}", "a name (a-z, 0-9, . _ -; at most 32)")]
@@ -100,7 +108,8 @@ class RootSection(_Section):
     files: str | None = None
     owners: dict[RootPath, Owner] = {}
     init: RootPath = "/etc/preinit"
-    mode: Literal["ext2", "tmpfs"] = "ext2"
+    mode: Literal["ext2", "squashfs", "tmpfs"] = "ext2"
+    squashfs_block: BlockSize = 256 * KIB
     free: Size = 2 * MIB
 
 

@@ -11,6 +11,7 @@ lay_overlay() {
         persistent) lay_persistent || lay_read_only_instead || give_up_stick ;;
         read-only) lay_read_only || give_up_stick ;;
     esac
+    [ "$STORAGE_STATE:$ROOT_MODE" != volatile:squashfs ] || make_squashfs_writable
 }
 
 lay_persistent() {
@@ -24,7 +25,7 @@ lay_persistent() {
     if [ "$STICK_FULL" = yes ]; then run rm -rf "$STICK/work/work" && run sync; fi
     # A record that was copied up in an earlier boot would hide this one.
     [ ! -e "$STICK/upper/$RECORD_PATH" ] || run rm -f "$STICK/upper/$RECORD_PATH"
-    mount_overlay "$NEW_ROOT" "$STICK/upper" "$STICK/work"
+    mount_overlay "$LOWER" "$STICK/upper" "$STICK/work"
 }
 
 # lay_read_only_instead: what is on the stick is at least seen when there is no room for the overlay's own folders.
@@ -39,8 +40,8 @@ lay_read_only_instead() {
 lay_read_only() {
     knows_filesystem overlay || problem "the kernel of this image has no overlayfs" || return
     prepare_lower
-    overlay_lower=$NEW_ROOT
-    [ ! -d "$STICK/upper" ] || overlay_lower=$STICK/upper:$NEW_ROOT
+    overlay_lower=$LOWER
+    [ ! -d "$STICK/upper" ] || overlay_lower=$STICK/upper:$LOWER
     run mkdir -p "$RAM_LAYER" && run mount -t tmpfs -o mode=0755 ramlayer "$RAM_LAYER" &&
         run mkdir "$RAM_LAYER/upper" "$RAM_LAYER/work" || problem "no memory for the layer over the stick" || return
     # This boot's record lies in the lowest layer; a copy on the stick, which cannot be removed, must not hide it.
@@ -50,10 +51,13 @@ lay_read_only() {
     mount_overlay "$overlay_lower" "$RAM_LAYER/upper" "$RAM_LAYER/work"
 }
 
-# prepare_lower: the two mount points and the record go into the root in memory before it becomes the lower layer.
+# prepare_lower: the two mount points and the record go into the root in memory before it becomes the lower layer. (A
+# squashfs has the mount points, and the record a layer of its own.)
 prepare_lower() {
+    run mkdir -p "$MERGED"
+    if [ "$ROOT_MODE" = squashfs ]; then write_record "$RECORD_ROOT" && return; fi
     run mount -o remount,rw "$NEW_ROOT"
-    run mkdir -p "$MERGED" "$NEW_ROOT/rom" "$NEW_ROOT/overlay"
+    run mkdir -p "$NEW_ROOT/rom" "$NEW_ROOT/overlay"
     write_record "$NEW_ROOT"
     run mount -o remount,ro "$NEW_ROOT"
 }
@@ -71,8 +75,16 @@ mount_overlay() {
             ;;
     esac
     run mount -o move "$STICK" "$MERGED/overlay" || rescue "the stick could not be moved below the overlay"
-    run mount -o move "$NEW_ROOT" "$MERGED/rom" || rescue "the root could not be moved below the overlay"
+    show_lower || rescue "the root could not be moved below the overlay"
     FINAL_ROOT=$MERGED
+}
+
+# show_lower: the root as it was made, at /rom.
+show_lower() {
+    case $ROOT_MODE in
+        squashfs) show_squashfs ;;
+        *) run mount -o move "$NEW_ROOT" "$MERGED/rom" ;;
+    esac
 }
 
 # give_up_stick: volatile after all.
@@ -81,6 +93,6 @@ give_up_stick() {
     STORAGE_REASON=$PROBLEM
     run umount "$RAM_LAYER" 2>/dev/null
     run umount "$STICK"
-    run mount -o remount,rw "$NEW_ROOT"
-    write_record "$NEW_ROOT"
+    [ "$ROOT_MODE" = squashfs ] || run mount -o remount,rw "$NEW_ROOT"
+    write_record "$RECORD_ROOT"
 }

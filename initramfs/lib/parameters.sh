@@ -18,6 +18,7 @@ read_image_configuration() {
     : "${LB_ROOT_BLOCK_SIZE:=1024}" "${LB_ROOT_BYTES_PER_INODE:=8192}" "${LB_ROOT_ENTRIES:=0}" "${LB_ROOT_UUID:=}"
     : "${LB_ROOT_DATA_KIB:=0}" "${LB_ROOT_LOOP:=7}" "${LB_ROOT_INIT:=/etc/preinit}"
     : "${LB_STORAGE_LABEL:=rootfs_data}" "${LB_STORAGE_SETTLE:=15}"
+    : "${LB_ROOT_USED_KIB:=0}" "${LB_ROOT_NEEDED_KIB:=0}" # of a squashfs
     : "${LB_MODULES_ROOT:=}" "${LB_MODULES_STORAGE:=}" "${LB_MODULES_FILESYSTEMS:=overlay}" "${LB_SHARED:=}"
 }
 

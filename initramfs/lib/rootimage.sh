@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # The root: an ext2 file system in an image in memory, behind a loop device, filled once from the payload. When that
-# cannot be had, the same payload in a tmpfs.
+# cannot be had, the same payload in a tmpfs. (A squashfs is not made but mounted: squashfs.sh.)
 
 ATTEMPT_LIMIT=3 # each one an eighth larger than the one before
 EXT2_OWN_INODES=11 # ten reserved ones (the root folder among them) and lost+found
@@ -18,16 +18,24 @@ build_root() {
     ROOT_REASON=''
     ROOT_ATTEMPTS=0
     run mkdir -p "$NEW_ROOT" "$IMAGE_FOLDER"
+    case $LB_ROOT_MODE in
+        squashfs) build_squashfs_root || rescue "the root could not be built: $PROBLEM" ;;
+        *) fill_root ;;
+    esac
+    clock
+    ROOT_TOOK=$((NOW - root_started))
+    seconds "$ROOT_TOOK" 2
+    step "root: $ROOT_MODE, $((ROOT_USED_BYTES / 1024)) of $((ROOT_SIZE_BYTES / 1024)) KiB used, $SECONDS_TEXT s"
+}
+
+# fill_root: an empty file system, and the payload in it.
+fill_root() {
     if [ "$LB_ROOT_MODE" = tmpfs ] || ! build_ext2_root; then
         [ "$LB_ROOT_MODE" = tmpfs ] || ROOT_REASON=$PROBLEM
         build_tmpfs_root || rescue "the root could not be built: ${ROOT_REASON:+$ROOT_REASON; }$PROBLEM"
     fi
     restore_dirty_pages
     drop_payload
-    clock
-    ROOT_TOOK=$((NOW - root_started))
-    seconds "$ROOT_TOOK" 2
-    step "root: $ROOT_MODE, $((ROOT_USED_BYTES / 1024)) of $((ROOT_SIZE_BYTES / 1024)) KiB used, $SECONDS_TEXT s"
 }
 
 # build_ext2_root: make, fill, verify; a little larger when it did not fit. The payload stays whole all the while, so

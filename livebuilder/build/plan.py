@@ -23,9 +23,10 @@ from livebuilder.image.initramfs import ImageFacts, init_tree, render_image_conf
 from livebuilder.image.lint import lint_image, place_of, texts_of
 from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
 from livebuilder.image.router import router_tree, service_links
+from livebuilder.image.squashfs import SquashfsRoot, make_squashfs
 from livebuilder.iso.loader import Loader
 from livebuilder.iso.menu import BootMenu, menu_for
-from livebuilder.kernel.image import Kernel, unpackable_compressions
+from livebuilder.kernel.image import Kernel, lacks_for_squashfs, unpackable_compressions
 from livebuilder.kernel.modinfo import is_module, module_name
 from livebuilder.kernel.modules import ModuleIndex, module_tree
 from livebuilder.openwrt.release import Release, read_release
@@ -39,6 +40,7 @@ from livebuilder.tree import Kind, RootTree, device, directory
 
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
+_FEATURE_SQUASHFS = "squashfs"  # in its place, before there is a root, where that is one
 _FEATURE_STICK = "usb-storage"
 # In every image: what the storage step needs, and the keyboards the kernel has drivers for, which a USB host driver
 # takes away from the BIOS.
@@ -65,7 +67,7 @@ class BuildPlan:
     early: tuple[RootTree, ...]
     root: RootTree
     layers: tuple[Layer, ...]
-    image: Ext2Plan
+    image: Ext2Plan | SquashfsRoot
     compression: Compression
     packages: tuple[DebianPackage, ...]
     warnings: tuple[str, ...]
@@ -99,6 +101,7 @@ class BuildPlan:
             "packages": [package_to_json(package) for package in self.packages],
             "layers": [{"name": layer.name, "entries": len(layer.entries)} for layer in self.layers],
             "root": {
+                "mode": self.profile.root.mode,
                 "bytes": self.root.size_bytes(),
                 "entries": len(self.root),
                 "image_bytes": self.image.size_bytes,
@@ -111,17 +114,23 @@ class BuildPlan:
 
     def render(self) -> str:
         """The plan for a reader."""
-        layers = ", ".join(f"{layer.name} ({len(layer.entries)} entries)" for layer in self.layers)
+        layers = ", ".join(f"{layer.name} ({len(layer.entries)} entries)" for layer in self.layers) or "one image"
         iso, *others = self.files
         lines = [
             f"{self.folder / iso}, and beside it {', '.join(others)}",
             f"  kernel    {self.kernel.release} from {self.kernel.source}",
             f"  packages  {' '.join(f'{p.name}={p.version}' for p in self.packages) or 'none'}",
             f"  root      {render_size(self.root.size_bytes())} in {len(self.root)} entries: {layers}",
-            f"  in memory ext2 of {render_size(self.image.size_bytes)}, {self.image.inodes} inodes",
+            f"  in memory {_described(self.image)}",
             f"  loader    ISOLINUX {self.loader.version}",
         ]
         return "\n".join(lines)
+
+
+def _described(image: Ext2Plan | SquashfsRoot) -> str:
+    if isinstance(image, SquashfsRoot):
+        return f"squashfs of {render_size(image.size_bytes)}, blocks of {render_size(image.block_size)}"
+    return f"ext2 of {render_size(image.size_bytes)}, {image.inodes} inodes"
 
 
 def plan_build(request: BuildRequest) -> BuildPlan:
@@ -143,8 +152,10 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         epoch = request.epoch if request.epoch is not None else sources.newest
         index = ModuleIndex.from_kernel(sources.kernel)
         chosen = _chosen_modules(profile, index)
-        base = index.expand(_FEATURE_BASE)
+        is_squashfs = profile.root.mode == "squashfs"
+        base = index.expand(_FEATURE_SQUASHFS if is_squashfs else _FEATURE_BASE)
         packed, unsure = _check_compression(profile, sources.kernel)
+        unsure += _check_squashfs(profile, sources.kernel) if is_squashfs else ()
         generated = _generated_tree(profile, sources.root, epoch=epoch)
         layers = [
             ("10-packages", sources.root),
@@ -159,16 +170,17 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         root, split = split_layers(layers)
         root.verify()
         _check_init(root, profile)
-        image = plan_ext2(root, free_bytes=profile.root.free)
-        tools = tools_tree(busybox=sources.busybox, modules=module_tree(sources.kernel, index, base))
-        shared = shared_paths(tools, root)
+        modules = module_tree(sources.kernel, index, base)
+        image = _root_image(profile, root, modules, epoch=epoch, cache=request.cache)
+        tools = tools_tree(busybox=sources.busybox, modules=modules)
+        shared = () if is_squashfs else shared_paths(tools, root)
         tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
         facts = _image_facts(profile, sources.kernel, index, image, shared)
         release = read_release(sources.root)
         identity = identify(sources.root, sources.kernel, release=release, version=profile.output.version)
         early = (tools, init_tree(image_conf=render_image_conf(facts)))
         _lint(profile, early, root, generated, index)
-    warnings = (*sources.warnings, *unsure, *_xattr_warnings(root))
+    warnings = (*sources.warnings, *unsure, *(() if is_squashfs else _xattr_warnings(root)))
     for warning in warnings:
         logger.warning("{}", warning)
     return BuildPlan(
@@ -185,7 +197,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         menu=menu,
         early=early,
         root=root,
-        layers=without_paths(split, shared),
+        layers=() if is_squashfs else without_paths(split, shared),
         image=image,
         compression=packed,
         packages=sources.packages,
@@ -231,6 +243,23 @@ def _check_compression(profile: Profile, kernel: Kernel) -> tuple[Compression, t
             hint=f"choose one of {', '.join(sorted(possible))}, as in --set output.compression=gzip",
         )
     return wanted, ()
+
+
+def _check_squashfs(profile: Profile, kernel: Kernel) -> tuple[str, ...]:
+    """A warning when nobody can tell whether the kernel reads a squashfs packed with xz."""
+    lacking = lacks_for_squashfs(kernel)
+    if lacking:
+        raise profile.problem("root.mode", lacking, hint="--set root.mode=ext2   # or another kernel")
+    return () if lacking is None else (f"kernel {kernel.release} does not say whether it reads squashfs with xz",)
+
+
+def _root_image(
+    profile: Profile, root: RootTree, modules: RootTree, *, epoch: int, cache: Cache
+) -> Ext2Plan | SquashfsRoot:
+    if profile.root.mode != "squashfs":
+        return plan_ext2(root, free_bytes=profile.root.free)
+    drivers = [entry for entry in modules if is_module(entry.path)]
+    return make_squashfs(root, block_size=profile.root.squashfs_block, epoch=epoch, drivers=drivers, cache=cache)
 
 
 def _generated_tree(profile: Profile, packages: RootTree, *, epoch: int) -> RootTree:
@@ -287,7 +316,11 @@ def _check_init(root: RootTree, profile: Profile) -> None:
 
 
 def _image_facts(
-    profile: Profile, kernel: Kernel, index: ModuleIndex, image: Ext2Plan, shared: tuple[str, ...]
+    profile: Profile,
+    kernel: Kernel,
+    index: ModuleIndex,
+    image: Ext2Plan | SquashfsRoot,
+    shared: tuple[str, ...],
 ) -> ImageFacts:
     file_systems = [name for name in _FILE_SYSTEM_FEATURES if name in profile.modules.features]
     return ImageFacts(
@@ -299,7 +332,7 @@ def _image_facts(
         root_init=profile.root.init,
         label=profile.storage.label,
         settle_seconds=profile.storage.settle,
-        modules_root=("loop", "ext4"),
+        modules_root=("loop", "squashfs" if isinstance(image, SquashfsRoot) else "ext4"),
         modules_storage=index.names(index.expand(_FEATURE_STICK)) if _FEATURE_STICK in profile.modules.features else (),
         modules_filesystems=("overlay", "ext4", *file_systems),
         shared=shared,

@@ -28,6 +28,7 @@ from livebuilder.build.report import (
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.initramfs import Initramfs, make_initramfs
+from livebuilder.image.squashfs import SquashfsRoot
 from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
 from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
 from livebuilder.iso.writer import write_iso
@@ -48,8 +49,9 @@ def run_build(plan: BuildPlan, *, started: float) -> BuildReport:
     verify_writable(plan.folder)
     with step("Packing the initramfs"):
         initramfs = make_initramfs(
-            plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache
-        )
+            plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache,
+            image=plan.image.content if isinstance(plan.image, SquashfsRoot) else None,
+        )  # fmt: skip
     files = _iso_files(plan, initramfs)
     boot_sizes = {name: content.size for name, content in files.items()}
     disc = _iso_plan(plan, files)
@@ -126,6 +128,7 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
         "root": {
             "entries": len(plan.root),
             "bytes": plan.root.size_bytes(),
+            "mode": plan.profile.root.mode,
             "image_bytes": plan.image.size_bytes,
             "image_inodes": plan.image.inodes,
         },

@@ -2,8 +2,8 @@
 
 Several newc archives in one file, which the kernel unpacks one after the other: busybox and the modules for a
 loop-mounted ext2; /init, its library and its configuration, apart because they change with every build; and the
-payload pieces, which are compressed already and so stand in a plain archive. (With zstd, which busybox cannot
-unpack, the pieces are plain and the kernel unpacks them: one archive a layer.)
+payload, which is compressed already and so stands in a plain archive: the pieces of the layers, or a squashfs. (With
+zstd, which busybox cannot unpack, the pieces are plain and the kernel unpacks them: one archive a layer.)
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from livebuilder.cache import Cache
 from livebuilder.compression import NONE, ZSTD, Compression
 from livebuilder.image.ext2 import Ext2Plan
 from livebuilder.image.payload import Layer, PackedLayer, compress_cached, pack_layers, piece_name
+from livebuilder.image.squashfs import IMAGE_PATH, SquashfsRoot
+from livebuilder.sizes import KIB, align_up
 from livebuilder.tree import Content, Entry, RootTree, device, directory, file, symlink
 
 # Names of images are hashed within this namespace, so that a rebuilt image keeps its root's UUID: OpenWrt's own
@@ -38,7 +40,7 @@ class ImageFacts:
     name: str
     kernel_release: str
     root_mode: str
-    root: Ext2Plan
+    root: Ext2Plan | SquashfsRoot
     root_init: str
     label: str
     settle_seconds: int
@@ -73,12 +75,10 @@ def render_image_conf(facts: ImageFacts) -> str:
         "LB_NAME": facts.name,
         "LB_KERNEL": facts.kernel_release,
         "LB_ROOT_MODE": facts.root_mode,
-        "LB_ROOT_KIB": str(facts.root.size_bytes // 1024),
-        "LB_ROOT_BLOCK_SIZE": str(facts.root.block_size),
-        "LB_ROOT_BYTES_PER_INODE": str(facts.root.bytes_per_inode),
+        "LB_ROOT_KIB": str(facts.root.size_bytes // KIB),
         "LB_ROOT_ENTRIES": str(facts.root.entries),
-        "LB_ROOT_DATA_KIB": str(facts.root.data_bytes // 1024),
-        "LB_ROOT_UUID": root_uuid(facts.name),
+        "LB_ROOT_DATA_KIB": str(facts.root.data_bytes // KIB),
+        **_image_settings(facts.root, name=facts.name),
         "LB_ROOT_LOOP": str(ROOT_LOOP),
         "LB_ROOT_INIT": facts.root_init,
         "LB_STORAGE_LABEL": facts.label,
@@ -89,6 +89,20 @@ def render_image_conf(facts: ImageFacts) -> str:
         "LB_SHARED": " ".join(facts.shared),
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _image_settings(root: Ext2Plan | SquashfsRoot, *, name: str) -> Mapping[str, str]:
+    """What is of one kind of image only."""
+    if isinstance(root, SquashfsRoot):
+        return {
+            "LB_ROOT_USED_KIB": str(align_up(root.bytes_used, KIB) // KIB),
+            "LB_ROOT_NEEDED_KIB": str(align_up(root.needed_bytes, KIB) // KIB),
+        }
+    return {
+        "LB_ROOT_BLOCK_SIZE": str(root.block_size),
+        "LB_ROOT_BYTES_PER_INODE": str(root.bytes_per_inode),
+        "LB_ROOT_UUID": root_uuid(name),
+    }
 
 
 def init_scripts() -> Mapping[str, str]:
@@ -132,8 +146,12 @@ def make_initramfs(
     compression: Compression,
     epoch: int,
     cache: Cache,
+    image: Content | None = None,
 ) -> Initramfs:
-    """Pack the layers, put all archives together. `epoch` is the latest time any entry keeps (seconds since 1970)."""
+    """Pack the layers, put all archives together; `image` is a squashfs that travels as it is.
+
+    `epoch` is the latest time any entry keeps (seconds since 1970).
+    """
     pieces_as = piece_compression(compression)
 
     def pack(tree: RootTree) -> bytes:
@@ -149,6 +167,9 @@ def make_initramfs(
         parts += [b"".join(cpio.archive(tree)) for tree in payload]
     else:
         parts += [pack(tree) for tree in payload]
+    if image is not None:
+        # Last: when memory is too short for it, Linux has unpacked all that can say so.
+        parts.append(b"".join(cpio.archive(RootTree([file(IMAGE_PATH, image, mode=0o400)]))))
     # The kernel wants a plain archive to begin at a multiple of 4, and skips zeros before any archive.
     return Initramfs(b"".join(part + b"\0" * (-len(part) % 4) for part in parts), packed)
 

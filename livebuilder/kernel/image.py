@@ -134,6 +134,28 @@ def unpackable_compressions(kernel: Kernel) -> frozenset[str] | None:
     return frozenset({"none"} | {name for name, option in COMPRESSION_OPTIONS.items() if config.get(option) == "y"})
 
 
+def lacks_for_squashfs(kernel: Kernel) -> str | None:
+    """Why this kernel cannot have a squashfs packed with xz, under an overlay, as its root; None when it can.
+
+    Empty when it does not say: its version will do, and it has no configuration.
+    """
+    version = re.match(r"(\d+)", kernel.release)
+    if version is None or int(version[1]) < 4:
+        return f"Linux {kernel.release} has no overlay of several layers, which came with 4.0"
+    if kernel.config is None:
+        return ""
+    lacking = [
+        option
+        for option, values in (("CONFIG_SQUASHFS", ("y", "m")), ("CONFIG_SQUASHFS_XZ", ("y",)))
+        if kernel.config.get(option) not in values
+    ]
+    return (
+        f"kernel {kernel.release} cannot read a squashfs packed with xz: without {' and '.join(lacking)}"
+        if lacking
+        else None
+    )
+
+
 def kernel_from_files(image: Path, modules: Path) -> Kernel:
     """A kernel the user has: an image, and its modules as they lie in lib/modules/RELEASE.
 

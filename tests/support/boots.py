@@ -42,7 +42,7 @@ class _Facts(BaseModel):
 
 
 class RootFacts(_Facts):
-    mode: Literal["ext2", "tmpfs"]
+    mode: Literal["ext2", "squashfs", "tmpfs"]
     device: str
     uuid: str | None
     size_bytes: int

@@ -21,8 +21,8 @@ from livebuilder.process import Completed, run
 
 SHELLS = ("dash", "busybox ash")
 LIBRARIES = (
-    "log", "text", "parameters", "devices", "modules", "memory", "rootimage", "superblock", "search", "stick",
-    "overlay", "storage", "record", "rescue", "handover",
+    "log", "text", "parameters", "devices", "modules", "memory", "rootimage", "squashfs", "superblock", "search",
+    "stick", "overlay", "storage", "record", "rescue", "handover",
 )  # fmt: skip
 
 _STAND_IN = r"""#!/bin/sh
