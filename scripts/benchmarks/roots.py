@@ -12,6 +12,7 @@ from livebuilder.build.plan import BuildPlan, plan_build
 from livebuilder.cache import Cache
 from livebuilder.compression import XZ
 from livebuilder.image.initramfs import make_initramfs
+from livebuilder.image.squashfs import SquashfsRoot
 from livebuilder.profile import Profile
 from livebuilder.sizes import KIB
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file
@@ -37,8 +38,9 @@ class Subject:
         """The initramfs that `livebuilder build` makes of it, and the script that takes the time."""
         plan = self.plan
         made = make_initramfs(
-            plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache
-        )
+            plan.early, plan.layers, plan.root, compression=plan.compression, epoch=plan.epoch, cache=plan.cache,
+            image=plan.image.content if isinstance(plan.image, SquashfsRoot) else None,
+        )  # fmt: skip
         return made.data + _packed([directory("bench"), _script("bench/start", "start.sh")])
 
     def seed(self, *, first_kib: int = SEED_FIRST_KIB, passes: int = 2) -> bytes:

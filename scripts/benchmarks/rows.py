@@ -19,6 +19,7 @@ TEN_MEGABYTES: dict[str, object] = {
     "root": {"packages": ["dropbear-bin"]},
     "modules": {"features": ["usb-storage"]},
 }
+SQUASHFS: dict[str, object] = {**TEN_MEGABYTES, "root": {"packages": ["dropbear-bin"], "mode": "squashfs"}}
 # The root file system that the kernel makes for an initramfs holds half of memory at most. The seed's kernels knew no
 # such limit, and this word takes it away.
 NO_LIMIT = "rootfstype=ramfs"
@@ -80,7 +81,11 @@ def measure_root(bench: Bench) -> list[Row]:
     subject, boots = _subject(bench)
     ours, seed = subject.ours(), subject.seed()
     measured = in_turns(lambda: boots.seconds_in_init(ours), lambda: boots.seconds_in_init(seed), pairs=bench.pairs)
-    return [Row("root built inside init", _SEED, "s", 0.2, *measured, note=_described(subject))]
+    rows = [Row("root built inside init", _SEED, "s", 0.2, *measured, note=_described(subject))]
+    squashfs = _squashfs(bench).ours()
+    measured = in_turns(lambda: boots.seconds_in_init(squashfs), lambda: boots.seconds_in_init(ours), pairs=bench.pairs)
+    rows.append(Row("root as squashfs", "our root on ext2", "s", 1.0, *measured, aside=True))
+    return rows
 
 
 def measure_memory(bench: Bench) -> list[Row]:
@@ -92,7 +97,8 @@ def measure_memory(bench: Bench) -> list[Row]:
 
     def room(initramfs: bytes, words: str = "", *, kind: str = "") -> float:
         def works(mib: int) -> bool:
-            return boots.root_kind(initramfs, memory_mib=mib, words=words) in ((kind,) if kind else ("ext2", "tmpfs"))
+            kinds = (kind,) if kind else ("ext2", "tmpfs", "overlay")  # the last over a squashfs
+            return boots.root_kind(initramfs, memory_mib=mib, words=words) in kinds
 
         return float(least(works, low=floor, high=AMPLE_MIB) - floor)
 
@@ -103,6 +109,8 @@ def measure_memory(bench: Bench) -> list[Row]:
     rows.append(Row(f"memory, {NO_LIMIT}", _ONE_COPY, "MiB", 0.45, (room(ours, NO_LIMIT),), (unlimited,), aside=True))
     on_ext2 = room(ours, kind="ext2")
     rows.append(Row("memory, with our root on ext2", _ONE_COPY, "MiB", 0.45, (on_ext2,), (theirs,), aside=True))
+    squashfs = room(_squashfs(bench).ours())
+    rows.append(Row("memory, with our root as squashfs", _ONE_COPY, "MiB", 0.45, (squashfs,), (theirs,), aside=True))
     return rows
 
 
@@ -124,6 +132,10 @@ def _subject(bench: Bench) -> tuple[Subject, Boots]:
     kernel = bench.folder / "vmlinuz"
     kernel.write_bytes(subject.plan.kernel.image.read())
     return subject, Boots(kernel, bench.folder)
+
+
+def _squashfs(bench: Bench) -> Subject:
+    return make_subject(SQUASHFS, folder=bench.folder / "squashfs-files", cache=bench.cache)
 
 
 def _described(subject: Subject) -> str:
