@@ -48,7 +48,7 @@ make_record_layer() {
         layer_folder=$layer_folder/$layer_part
         run mkdir "$RECORD_LAYER$layer_folder" || problem "$layer_folder cannot be made for the record" || return
         # shellcheck disable=SC2046 # mode and owner
-        set -- $(stat -c '%a %u:%g' "$NEW_ROOT$layer_folder")
+        set -- $(stat -c '%a %u:%g' "$NEW_ROOT$layer_folder" 2>/dev/null)
         [ $# -eq 2 ] && run chmod "$1" "$RECORD_LAYER$layer_folder" && run chown "$2" "$RECORD_LAYER$layer_folder"
     done
     RECORD_ROOT=$RECORD_LAYER

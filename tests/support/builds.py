@@ -200,7 +200,9 @@ def write_small_system(folder: Path) -> None:
     archive = DebianArchive(cache=Cache(cache_root()))
     kernel = archive.kernel().kernel
     index = ModuleIndex.from_kernel(kernel)
-    paths = [path for feature in ("base", "extroot", "console", "usb-storage") for path in index.expand(feature)]
+    paths = [
+        path for feature in ("base", "squashfs", "extroot", "console", "usb-storage") for path in index.expand(feature)
+    ]
     write_tree(module_tree(kernel, index, dict.fromkeys(paths)), folder)
     (folder / "boot").mkdir()
     (folder / "boot/vmlinuz").write_bytes(kernel.image.read())

@@ -29,7 +29,8 @@ from tests.support.builds import (
     run_main,
     snapshot,
 )
-from tests.support.images import Listed, image_conf, layers, list_archive, unpack
+from tests.support.documents import assert_documented
+from tests.support.images import Listed, archives, image_conf, layers, list_archive, unpack
 
 # Builds here are offline: what they need from the network is in the cache once the default image was built.
 pytestmark = [pytest.mark.network, pytest.mark.usefixtures("default_image")]
@@ -368,6 +369,57 @@ def test_an_archive_made_by_somebody_else(small_system: SmallSystem, rich_root: 
     assert_rich(found)
     assert (found["dev/sda1"].mode, found["dev/sda1"].device, found["dev/sda1"].owner) == ("brw-rw----", (8, 1), (0, 6))
     assert (found["srv/owned"].mode, found["srv/owned"].owner) == ("-rw----r--", (70_000, 33))
+
+
+def test_a_squashfs_has_what_the_root_has(small_system: SmallSystem, rich_root: Path, tmp_path: Path) -> None:
+    os.setxattr(rich_root / "bin/su", "user.note", b"kept")
+    words = ("--set", f"root.path={rich_root}", "--set", "root.mode=squashfs", "--set", "root.squashfs_block=64K")
+    image = build(small_system.profile, *words, output=tmp_path / "out")
+    root = image.manifest["root"]
+    assert (root["mode"], image.manifest["initramfs"]["layers"], image.manifest["warnings"]) == ("squashfs", [], [])
+    assert image_conf(image.initramfs, tmp_path)["LB_MODULES_ROOT"] == "loop squashfs"
+    for archive in archives(image.initramfs, tmp_path):
+        if "payload/root.squashfs" in list_archive(archive):
+            run(["cpio", "-idm", "--quiet"], cwd=tmp_path, input_bytes=archive.read_bytes())
+    squashfs = tmp_path / "payload/root.squashfs"
+    assert squashfs.stat().st_size == root["image_bytes"]
+    said = run(["unsquashfs", "-s", squashfs]).stdout
+    assert "Compression xz" in said and "Block size 65536" in said
+    listed = run(["unsquashfs", "-lln", squashfs]).stdout.splitlines()
+    paths = (line.partition(" squashfs-root/")[2].partition(" -> ")[0] for line in listed)
+    modes = {path: line.split()[0] for path, line in zip(paths, listed, strict=True) if path}
+    ext2 = build(small_system.profile, *words[:2], output=tmp_path / "ext2")
+    ordinary = listing(ext2, tmp_path / "layers")
+    shared = image_conf(ext2.initramfs, tmp_path)["LB_SHARED"].split()
+    assert {path: mode for path, mode in modes.items() if path not in shared} == {
+        path: it.mode for path, it in ordinary.items()
+    }
+    assert set(shared) <= modes.keys(), "what travels once otherwise is whole here"
+    folder = tmp_path / "unpacked"
+    run(["unsquashfs", "-no-progress", "-user-xattrs", "-d", folder, squashfs, "bin", "etc"])
+    assert os.getxattr(folder / "bin/su", "user.note") == b"kept"
+    assert (folder / "etc/one").stat().st_ino == (folder / "etc/two").stat().st_ino
+    inspected = run_main("inspect", "--json", image.initramfs).json
+    assert_documented("inspect, of an initramfs", inspected)
+    ours = inspected["archives"][-1]
+    assert (ours["name"], ours["compression"], ours["block_size"]) == ("root.squashfs", "xz", 65536)
+    assert ours["packed_size"] == root["image_bytes"]
+    assert {entry["path"] for entry in ours["entries"]} == modes.keys()
+    assert "root.squashfs: xz in blocks of 64.0 KiB" in run_main("inspect", image.initramfs).stdout
+
+
+def test_a_squashfs_is_the_same_whoever_packs_it(small_system: SmallSystem, tmp_path: Path) -> None:
+    words = ("--set", "root.mode=squashfs", "--set", "modules.features=[]")
+    first = build(small_system.profile, *words, output=tmp_path / "one")
+    env = private_cache(tmp_path / "cache", cache_root(), without=("pieces", "roots"))
+    second = build(small_system.profile, *words, output=tmp_path / "two", **env)
+    assert hashes(first.folder) == hashes(second.folder)
+    plan = run_main("build", "--offline", small_system.profile, *words, "--dry-run", "--json").json
+    assert_documented("build --dry-run", plan)
+    assert (plan["root"]["mode"], plan["layers"]) == ("squashfs", [])
+    assert plan["root"]["image_bytes"] == first.manifest["root"]["image_bytes"]
+    dry = run_main("build", "--offline", small_system.profile, *words, "--dry-run").stdout
+    assert "in memory squashfs of " in dry and ", blocks of 256.0 KiB" in dry
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "xz", "zstd"])

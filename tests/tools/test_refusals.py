@@ -126,6 +126,29 @@ def test_a_compression_the_kernel_cannot_unpack(bench: Bench, compression: str, 
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("CONFIG_SQUASHFS", "m"), ("CONFIG_SQUASHFS_XZ", "y")], ids=["squashfs", "xz"]
+)
+def test_a_squashfs_that_the_kernel_cannot_read(bench: Bench, option: str, value: str) -> None:
+    config = bench.folder / f"boot/config-{bench.release}"
+    text = config.read_text()
+    assert f"{option}={value}\n" in text
+    config.write_text(text.replace(f"{option}={value}\n", f"# {option} is not set\n"))
+    outcome = bench.build("--set", "root.mode=squashfs")
+    assert_refused(
+        outcome, f"{bench.folder}/small.toml: root.mode: ", bench.release, f"without {option}", "root.mode=ext2"
+    )
+
+
+def test_a_kernel_that_does_not_say_whether_it_reads_a_squashfs_is_trusted_with_a_warning(bench: Bench) -> None:
+    (bench.folder / f"boot/config-{bench.release}").unlink()
+    outcome = run_main(
+        "build", "--offline", bench.folder / "small.toml", "--set", "root.mode=squashfs", "--dry-run", "-o", bench.out
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert f"kernel {bench.release} does not say whether it reads squashfs with xz" in outcome.stderr
+
+
 # Roots
 
 

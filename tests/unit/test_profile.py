@@ -51,6 +51,7 @@ path = "root.tar"
 files = "files"
 init = "/sbin/init"
 mode = "tmpfs"
+squashfs_block = "1M"
 free = "4M"
 [root.owners]
 "/etc/secret" = "5:6"
@@ -91,6 +92,7 @@ max_size = "20M"
             "owners": {"/etc/secret": "5:6"},
             "init": "/sbin/init",
             "mode": "tmpfs",
+            "squashfs_block": 1024 * 1024,
             "free": 4 * 1024 * 1024,
         },
         "initramfs": {"busybox": str(tmp_path / "busybox")},
@@ -190,7 +192,11 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         ("output.max_size=-5", "greater than or equal to 0"),
         ("root.packages=dropbear", "should be a list, got 'dropbear'"),
         ("kernel=debian", "kernel: should be a section, got 'debian'"),
-        ("root.mode=ext4", "is not one of 'ext2' or 'tmpfs'"),
+        ("root.mode=ext4", "is not one of 'ext2', 'squashfs' or 'tmpfs'"),
+        ("root.squashfs_block=2M", "a squashfs has blocks of 4K, 8K, 16K … up to 1M"),
+        ("root.squashfs_block=2K", "a squashfs has blocks of"),
+        ("root.squashfs_block=96K", "a squashfs has blocks of"),
+        ("root.squashfs_block=0", "a squashfs has blocks of"),
         ('modules.features=["a/b"]', "is not a name of a feature"),
         ("root.files=/nonexistent/files", "root.files: there is no folder /nonexistent/files"),
         ("colour=blue", "unknown key"),

@@ -27,6 +27,7 @@ from livebuilder.image.initramfs import (
     tools_tree,
 )
 from livebuilder.image.payload import PIECE_BYTES, split_layers
+from livebuilder.image.squashfs import IMAGE_PATH, SquashfsRoot
 from livebuilder.process import run
 from livebuilder.tree import Content, Kind, RootTree, directory, file
 from tests.support.images import list_archive, plain_archives
@@ -57,6 +58,28 @@ def test_image_conf_is_what_init_reads(tmp_path: Path) -> None:
     assert values["LB_MODULES_STORAGE"] == "sd_mod usb-storage"
     read = {name for text in init_scripts().values() for name in re.findall(r"\$\{?(LB_[A-Z_]+)", text)}
     assert values.keys() <= read, "what nobody reads need not be said"
+
+
+def test_image_conf_of_a_squashfs_is_what_init_reads(tmp_path: Path) -> None:
+    image = SquashfsRoot(Content.from_bytes(bytes(132 * 1024)), 256 * 1024, 80_000, 12, 50 * 1024, 1_500_001)
+    values = sourced(render_image_conf(replace(FACTS, root_mode="squashfs", root=image)), tmp_path)
+    assert {name: values[name] for name in values if name.startswith("LB_ROOT_")} == {
+        "LB_ROOT_MODE": "squashfs", "LB_ROOT_KIB": "132", "LB_ROOT_USED_KIB": "79", "LB_ROOT_NEEDED_KIB": "1465",
+        "LB_ROOT_ENTRIES": "12", "LB_ROOT_DATA_KIB": "50", "LB_ROOT_LOOP": "7", "LB_ROOT_INIT": "/etc/preinit",
+    }  # fmt: skip
+    read = {name for text in init_scripts().values() for name in re.findall(r"\$\{?(LB_[A-Z_]+)", text)}
+    assert values.keys() <= read
+
+
+def test_a_squashfs_is_the_last_and_travels_as_it_is(tmp_path: Path) -> None:
+    image = Content.from_bytes(b"hsqs" * 1000)
+    made = make_initramfs(
+        EARLY, (), RootTree(), compression=ZSTD, epoch=0, cache=Cache(tmp_path / "cache"), image=image
+    )
+    *_, last = plain_archives(made.data)
+    tree, _ = cpio.read_archive(last)
+    assert (tree[IMAGE_PATH].content.read(), made.layers) == (image.read(), ())
+    assert image.read() in made.data
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))

@@ -20,6 +20,7 @@ REQUIRED = {
     "extroot": {"overlay", "sd_mod", "ext4"},
     "f2fs": {"f2fs"},
     "nic": set(),
+    "squashfs": {"loop", "squashfs"},
     "usb-storage": {"usb-storage", "sd_mod"},
 }
 

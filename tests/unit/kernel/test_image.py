@@ -7,12 +7,15 @@ import pytest
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.kernel.image import (
+    Kernel,
     embedded_config,
     is_64_bit,
     kernel_from_files,
+    lacks_for_squashfs,
     read_bzimage,
     unpackable_compressions,
 )
+from livebuilder.tree import Content, RootTree
 from tests.support.kernels import CONFIG, RELEASE, bzimage, module_bytes, pack, vmlinux, write_kernel, write_modules
 from tests.support.kernels import MODULES as FAKE_MODULES
 
@@ -88,6 +91,24 @@ def test_what_the_kernel_can_unpack(tmp_path: Path) -> None:
 )
 def test_whether_it_is_for_64_bits(tmp_path: Path, header: dict[str, object], is_64: bool) -> None:
     assert is_64_bit(kernel_from_files(*write_kernel(tmp_path, **header))) is is_64  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("release", "config", "lacking"),
+    [
+        ("6.1.0-50-686", {"CONFIG_SQUASHFS": "m", "CONFIG_SQUASHFS_XZ": "y"}, None),
+        ("5.15.150", {"CONFIG_SQUASHFS": "y", "CONFIG_SQUASHFS_XZ": "y"}, None),
+        ("5.15.150", {"CONFIG_SQUASHFS": "y"}, "cannot read a squashfs packed with xz: without CONFIG_SQUASHFS_XZ"),
+        ("6.1.0", {}, "without CONFIG_SQUASHFS and CONFIG_SQUASHFS_XZ"),
+        ("6.1.0", None, ""),
+        ("3.18.23", None, "Linux 3.18.23 has no overlay of several layers, which came with 4.0"),
+        ("3.18.23", {"CONFIG_SQUASHFS": "y", "CONFIG_SQUASHFS_XZ": "y"}, "has no overlay of several layers"),
+    ],
+)
+def test_what_a_kernel_lacks_for_a_squashfs(release: str, config: dict[str, str] | None, lacking: str | None) -> None:
+    kernel = Kernel(Content.from_bytes(b""), release, RootTree(), config, "test")
+    found = lacks_for_squashfs(kernel)
+    assert found == lacking if not lacking else found is not None and lacking in found
 
 
 @pytest.mark.parametrize(
