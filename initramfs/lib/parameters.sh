@@ -16,7 +16,8 @@ read_image_configuration() {
     . "$read_image_path"
     : "${LB_VERSION:=unknown}" "${LB_NAME:=livebuilder}" "${LB_ROOT_MODE:=ext2}" "${LB_ROOT_KIB:=16384}"
     : "${LB_ROOT_BLOCK_SIZE:=1024}" "${LB_ROOT_BYTES_PER_INODE:=8192}" "${LB_ROOT_ENTRIES:=0}" "${LB_ROOT_UUID:=}"
-    : "${LB_ROOT_DATA_KIB:=0}" "${LB_ROOT_LOOP:=7}" "${LB_ROOT_INIT:=/etc/preinit}"
+    : "${LB_ROOT_DATA_KIB:=0}" "${LB_ROOT_LOOP:=7}" "${LB_ROOT_SOURCE:=/dev/root}" "${LB_ROOT_INIT:=/etc/preinit}"
+    : "${LB_OVERLAY_BY:=init}" "${LB_BANNER:=no}" "${LB_FSTAB:=no}"
     : "${LB_STORAGE_LABEL:=rootfs_data}" "${LB_STORAGE_SETTLE:=15}"
     : "${LB_MODULES_ROOT:=}" "${LB_MODULES_STORAGE:=}" "${LB_MODULES_FILESYSTEMS:=overlay}" "${LB_SHARED:=}"
 }

@@ -103,7 +103,12 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
         "livebuilder": __version__,
         "name": plan.profile.name,
         "profile": plan.profile.model_dump(
-            mode="json", exclude={"kernel": {"image", "modules"}, "root": {"path", "files"}, "initramfs": {"busybox"}}
+            mode="json",
+            exclude={
+                "kernel": {"image", "modules"},
+                "root": {"path", "rootfs", "files"},
+                "initramfs": {"busybox"},
+            },
         ),
         "source_date_epoch": plan.epoch,
         "kernel": {
@@ -129,6 +134,7 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
             "image_bytes": plan.image.size_bytes,
             "image_inodes": plan.image.inodes,
         },
+        "openwrt": plan.openwrt.to_json() if plan.openwrt else None,
         "disc": [
             {"path": path, "size": content.size, "sha256": content.sha256}
             for path, content in sorted(disc.all_files().items())

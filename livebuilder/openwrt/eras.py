@@ -56,6 +56,7 @@ class Era:
     boot_modules: str | None
     name_limit: int | None
     kernel_config: Mapping[str, str]
+    cmdline: str = ""
 
 
 def _built_in(*names: str) -> Mapping[str, str]:
@@ -73,6 +74,8 @@ _SINCE_14_07 = (
 )  # fmt: skip
 _SINCE_17_01 = (*_SINCE_14_07, "BLK_DEV_LOOP", "OVERLAY_FS", "F2FS_FS", "SQUASHFS")
 _SINCE_19_07 = (*_SINCE_17_01, "USB_XHCI_HCD", "USB_XHCI_PCI")
+# mount_root would take, and first empty, a GPT partition named rootfs_data that /init left alone (fstools, partname.c).
+_NOT_BY_NAME = "fstools_ignore_partname=1"
 
 ERAS = (
     Era(
@@ -101,12 +104,12 @@ ERAS = (
     ),
     Era(
         "22.03, 23.05", (22, 0), OverlayBy.INIT, _LOOP, "overlay", True, ("etc/.extroot-uuid", ".fs_state"),
-        FstabStyle.BLOCK, "etc/modules-boot.d", _KMODLOADER_NAME_LIMIT, _built_in(*_SINCE_19_07),
+        FstabStyle.BLOCK, "etc/modules-boot.d", _KMODLOADER_NAME_LIMIT, _built_in(*_SINCE_19_07), _NOT_BY_NAME,
     ),
     # Its `block extroot` finds the root on /rom and would lay a second overlay over ours (fstools, block.c).
     Era(
         "24.10 and later", (24, 0), OverlayBy.INIT, _LOOP, "overlay", True, ("etc/.extroot-default", ".fs_state"),
-        FstabStyle.BLOCK_OFF, "etc/modules-boot.d", _KMODLOADER_NAME_LIMIT, _built_in(*_SINCE_19_07),
+        FstabStyle.BLOCK_OFF, "etc/modules-boot.d", _KMODLOADER_NAME_LIMIT, _built_in(*_SINCE_19_07), _NOT_BY_NAME,
     ),
 )  # fmt: skip
 
@@ -154,6 +157,7 @@ def render_table() -> str:
             ", ".join(f"`{stamp}`" for stamp in era.stamps) or "none",
             {"shell": "`enabled_fsck`", "block": "`check_fs`", "block-off": "`check_fs`, not enabled"}[era.fstab],
             f"`/{era.boot_modules}`" if era.boot_modules else "none",
+            f"`{era.cmdline}`" if era.cmdline else "nothing",
         )
         for era in ERAS
     ]  # fmt: skip

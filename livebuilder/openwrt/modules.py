@@ -111,7 +111,8 @@ def without_modules(root: RootTree) -> Changed:
     changed = RootTree(root)
     for release in releases:
         changed.remove(f"{HOME}/{release}")
-    text = f"the {gone} modules of Linux {', '.join(releases)} leave"
+    what = "1 module leaves" if gone == 1 else f"{gone} modules leave"
+    text = f"{what}: of Linux {', '.join(releases)}, which does not run here"
     return changed, (Change(ChangeKind.MODULES, text),)
 
 

@@ -1,0 +1,125 @@
+"""Roots in OpenWrt's shape on Debian's kernel: all of it arrives, settings stay, or the login says they do not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from livebuilder.tree import RootTree
+from livebuilder.vm.machine import Stick
+from tests.support.boots import SECONDS, Boot, booting, observe, power_off
+from tests.support.builds import BuiltImage, run_command, shared_folder
+from tests.support.openwrt import LIST_FACTS, facts_of, openwrt_root, parse_facts, write_archive
+from tests.support.sticks import read_file, stick_image
+
+pytestmark = pytest.mark.vm
+
+PROFILE = """\
+name = "owrt"
+[root]
+source = "openwrt"
+rootfs = "rootfs*.tar.gz"
+[modules]
+features = ["usb-storage", "nic"]
+[output]
+compression = "gzip"
+"""
+# What the builder and /init change on purpose; all else has to arrive as it was.
+OURS = ("etc/config/fstab", "etc/livebuilder", "etc/modules-boot.d", "etc/modules.d", "lib/modules", "dev", "overlay",
+        "rom", "lost+found")  # fmt: skip
+
+
+def build(folder: Path, root: RootTree, *, owner: int | None = None, settings: tuple[str, ...] = ()) -> BuiltImage:
+    folder.mkdir(exist_ok=True)
+    write_archive(root, folder / "rootfs.tar.gz", owner=owner)
+    (folder / "owrt.toml").write_text(PROFILE)
+    words = [word for setting in settings for word in ("--set", setting)]
+    outcome = run_command("build", folder / "owrt.toml", "-o", folder / "out", *words, timeout_seconds=900)
+    assert outcome.status == 0, outcome.stderr
+    return BuiltImage(folder / "out")
+
+
+@pytest.fixture(scope="module")
+def procd_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
+    folder = shared_folder(tmp_path_factory, "openwrt-procd", lambda folder: build(folder, openwrt_root("procd")))
+    return BuiltImage(folder / "out")
+
+
+def assert_arrived(listing: bytes | None, root: RootTree) -> None:
+    """Modes, owners, nodes, links, names and content are those of the input."""
+    assert listing
+    found, expected = parse_facts(listing.decode()), facts_of(root)
+    ours = {path for path in (*found, *expected) if path.startswith(OURS)}
+    assert {path: found.get(path) for path in expected.keys() - ours} == {
+        path: expected[path] for path in expected.keys() - ours
+    }
+    assert found.keys() - ours == expected.keys() - ours
+
+
+def test_two_days_of_a_procd_root(procd_image: BuiltImage, tmp_path: Path) -> None:
+    stick = stick_image(tmp_path / "stick.img")
+    uuids = set()
+    for day in (1, 2):
+        with booting(
+            procd_image, "fstools_ignore_partname=1", sticks=[Stick(stick)], log=tmp_path / f"{day}.log"
+        ) as session:
+            boot, shell = observe(session)
+            uuids.add(boot.record.root.uuid)
+            if day == 1:
+                facts = f"cd /rom; {LIST_FACTS} >/overlay/facts; cat /tmp/preinit.env /tmp/mount_root >/overlay/preinit"
+                assert shell.run(f"({facts})", timeout_seconds=SECONDS).status == 0
+                mounts = shell.run("cat /proc/mounts").output
+                loaded = shell.run("cat /proc/modules; cat /tmp/kmodloader").output
+                hardware = shell.run(
+                    "cat /tmp/board; ls -l /dev/root /dev/loop7; cat /sys/class/net/eth0/address"
+                ).output
+                sed = "sed -i \"s/'OpenWrt'/'kept'/\" /etc/config/system"
+                assert shell.run(sed).status == 0
+            else:
+                assert shell.run("hostname").output == "kept\n"
+            assert_persistent(boot)
+            power_off(session)
+    assert len(uuids) == 1
+    assert_arrived(read_file(stick, "facts"), openwrt_root("procd"))
+    assert_layout(mounts)
+    preinit = (read_file(stick, "preinit") or b"").decode()
+    assert "INITRAMFS" not in preinit and "PATH=/usr/sbin:/sbin:/usr/bin:/bin\n" in preinit
+    assert "mount_root: mounting /dev/root" in preinit and "unable to determine root device" in preinit
+    assert "is mine" not in preinit, "the stick's partition is ours already"
+    assert "lan=eth0" in hardware and "loop7" in hardware and re.search(r"^52:54:00", hardware, re.MULTILINE)
+    assert "/dev/root: No such file" in hardware
+    names = set(re.findall(r"^(\w+) ", loaded, re.MULTILINE))
+    assert {"tun", "overlay", "usb_storage", "ext4"} <= names
+    failed = [line for line in loaded.splitlines() if "can't insert" in line and "No such device" not in line]
+    assert not failed and "kmodloader: no " not in loaded
+
+
+def assert_persistent(boot: Boot) -> None:
+    assert (boot.record.root.mode, boot.record.root.device) == ("ext2", "/dev/loop7")
+    assert boot.record.storage.state == "persistent" and boot.record.warnings == [
+        "/dev/sda1 was not checked: this root has no e2fsck"
+    ]
+    assert "NOT KEPT" not in boot.login
+
+
+def assert_layout(mounts: str) -> None:
+    """As a router of OpenWrt's has it."""
+    found = {line.split()[1]: line.split() for line in mounts.splitlines()}
+    assert found["/"][0] == "overlayfs:/overlay" and found["/"][2] == "overlay"
+    assert (found["/rom"][0], found["/overlay"][0]) == ("/dev/loop7", "/dev/sda1")
+    assert found["/dev"][2] == found["/tmp"][2] == "tmpfs"
+
+
+def test_without_a_stick_its_login_says_so(procd_image: BuiltImage, tmp_path: Path) -> None:
+    with booting(procd_image, "lb.settle=0", log=tmp_path / "boot.log") as session:
+        boot, shell = observe(session)
+        fstab = shell.run("grep enabled /etc/config/fstab; cat /tmp/mount_root").output
+    assert boot.record.storage.state == "volatile"
+    assert "CHANGES ARE NOT KEPT: this system runs from memory only" in boot.login
+    assert "Why: no stick labelled rootfs_data" in boot.login
+    assert "option enabled '0'" in fstab, "OpenWrt's own extroot is not to take what /init left alone"
+    assert "block: extroot: root device /dev/loop7" in fstab
+    uuid = (boot.record.root.uuid or "").replace("-", "")
+    assert f"root UUID {uuid}" in fstab
