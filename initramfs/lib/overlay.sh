@@ -75,7 +75,9 @@ leave_to_hook() {
     write_record "$NEW_ROOT"
     STORAGE_STATE=persistent
     STORAGE_REASON=''
-    run mount -o move "$STICK" "$NEW_ROOT/overlay" || problem "the stick could not be moved to /overlay"
+    run mount -o move "$STICK" "$NEW_ROOT/overlay" && return
+    run rm -f "$NEW_ROOT/$RECORD_PATH.ready"
+    problem "the stick could not be moved to /overlay"
 }
 
 # prepare_lower: the two mount points and the record go into the root in memory before it becomes the lower layer.

@@ -11,7 +11,7 @@ from livebuilder.tree import RootTree
 from livebuilder.vm.machine import Stick
 from tests.support.boots import SECONDS, Boot, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command, shared_folder
-from tests.support.openwrt import LIST_FACTS, facts_of, openwrt_root, parse_facts, write_archive
+from tests.support.openwrt import LIST_FACTS, busybox_root, facts_of, openwrt_root, parse_facts, write_archive
 from tests.support.sticks import read_file, stick_image
 
 pytestmark = pytest.mark.vm
@@ -123,3 +123,46 @@ def test_without_a_stick_its_login_says_so(procd_image: BuiltImage, tmp_path: Pa
     assert "block: extroot: root device /dev/loop7" in fstab
     uuid = (boot.record.root.uuid or "").replace("-", "")
     assert f"root UUID {uuid}" in fstab
+
+
+def test_a_root_of_2013_lays_the_overlay_in_its_preinit(tmp_path: Path) -> None:
+    """Also: all of it belonged to the user who made the archive."""
+    image = build(tmp_path / "image", openwrt_root("shell"), owner=1000)
+    stick = stick_image(tmp_path / "stick.img")
+    with booting(image, sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
+        boot, shell = observe(session)
+        mounts = shell.run("cat /proc/mounts").output
+        said = shell.run("cat /tmp/mount_root /tmp/preinit.env; ls -ld /root /etc/shadow; cat /.extroot.md5sum").output
+        assert shell.run("echo kept >/etc/config/kept").status == 0
+        power_off(session)
+    assert_persistent(boot)
+    found = {line.split()[1]: line.split() for line in mounts.splitlines()}
+    assert (found["/"][0], found["/rom"][0], found["/overlay"][0]) == ("overlayfs:/overlay", "/dev/root", "/dev/sda1")
+    assert found["/tmp"][2] == "tmpfs" and found["/proc"][2] == "proc"
+    assert "root device overlayfs:/overlay" in said and "extroot would be tried" not in said
+    assert "INITRAMFS" not in said
+    assert re.search(r"^drwx------ .* 0 +0 .* /root$|^drwx------ .*root +root .* /root$", said, re.MULTILINE)
+    assert re.search(r"^[0-9a-f]{32}$", said, re.MULTILINE)
+    assert read_file(stick, "upper/etc/config/kept") == b"kept\n"
+    assert read_file(stick, "upper/etc/livebuilder/boot.json") is None
+
+
+def test_any_other_root_with_an_init_of_its_own(tmp_path: Path) -> None:
+    """No preinit, no OpenWrt: busybox and its init. The same loop device, overlay and record."""
+    write_archive(busybox_root(), tmp_path / "root.tar.gz")
+    settings = ("root.source=archive", f"root.path={tmp_path / 'root.tar.gz'}", "modules.features=['usb-storage']")
+    words = [word for setting in settings for word in ("--set", setting)]
+    outcome = run_command("build", "-o", tmp_path / "out", *words, timeout_seconds=900)
+    assert outcome.status == 0, outcome.stderr
+    stick = stick_image(tmp_path / "stick.img")
+    with booting(BuiltImage(tmp_path / "out"), sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
+        boot, shell = observe(session)
+        mounts = shell.run("cat /proc/mounts").output
+        first = shell.run("cat /proc/1/cmdline | tr '\\0' ' '").output
+        assert shell.run("echo kept >/etc/kept; sync").status == 0
+        power_off(session)
+    assert boot.record.storage.state == "persistent"
+    assert first.split() == ["init"]
+    assert re.search(r"^overlayfs:/overlay / overlay ", mounts, re.MULTILINE)
+    assert re.search(r"^/dev/root /rom ext", mounts, re.MULTILINE)
+    assert read_file(stick, "upper/etc/kept") == b"kept\n"
