@@ -20,6 +20,7 @@ from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.busybox import applets_of
 from livebuilder.image.ext2 import Ext2Plan, plan_ext2
+from livebuilder.image.files import FILES_PATH, build_id, render_files
 from livebuilder.image.initramfs import ImageFacts, init_tree, render_image_conf, tools_tree
 from livebuilder.image.lint import lint_image, place_of, texts_of
 from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
@@ -40,7 +41,7 @@ from livebuilder.sources.debian import DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
 from livebuilder.sources.installed import installed_packages
 from livebuilder.sources.openwrt import OpenwrtRoot
-from livebuilder.tree import Kind, RootTree, device, directory
+from livebuilder.tree import Kind, RootTree, device, directory, file
 
 _OTHER_INIT = "/sbin/init"
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
@@ -172,6 +173,8 @@ def plan_build(request: BuildRequest) -> BuildPlan:
             if profile.root.source == "debian":
                 _enable_services(generated, files, epoch=epoch)
             layers.append(("40-files", files))
+        listed = render_files(split_layers(layers)[0])
+        generated.add(replace(file(FILES_PATH, listed, source="livebuilder"), mtime=epoch))
         root, split = split_layers(layers)
         root.verify()
         root_init = _root_init(root, profile)
@@ -181,7 +184,11 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         shared = shared_paths(tools, root)
         tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
         facts = replace(
-            _image_facts(profile, sources.kernel, index, image, shared), root_init=root_init, **_openwrt_facts(openwrt)
+            _image_facts(profile, sources.kernel, index, image, shared),
+            root_init=root_init,
+            build=build_id(listed),
+            release=str(openwrt.release) if openwrt else __version__,
+            **_openwrt_facts(openwrt),
         )
         release = read_release(sources.root)
         identity = identify(sources.root, sources.kernel, release=release, version=profile.output.version)

@@ -35,6 +35,7 @@ class ImageFacts:
     """What /init is told about the image it is in: /etc/livebuilder/image.conf.
 
     `root_source` is the mount source of the root; `overlay_by` who lays the overlay, `init` or a `hook` in preinit.
+    `build` names the image's files, and `release` the system they are, for a stick that meets another image.
     `banner`: /etc/banner is shown at login, and may be added to; `fstab`: /etc/config/fstab names the stick.
     """
 
@@ -54,6 +55,8 @@ class ImageFacts:
     overlay_by: str = "init"
     banner: bool = False
     fstab: bool = False
+    build: str = ""
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def render_image_conf(facts: ImageFacts) -> str:
         "LB_OVERLAY_BY": facts.overlay_by,
         "LB_BANNER": "yes" if facts.banner else "no",
         "LB_FSTAB": "yes" if facts.fstab else "no",
+        "LB_BUILD": facts.build,
+        "LB_RELEASE": facts.release,
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 

@@ -22,7 +22,7 @@ from livebuilder.process import Completed, run
 SHELLS = ("dash", "busybox ash")
 LIBRARIES = (
     "log", "text", "parameters", "devices", "modules", "memory", "rootimage", "superblock", "search", "stick",
-    "overlay", "storage", "record", "notice", "rescue", "handover",
+    "overlay", "storage", "upgrade", "record", "notice", "rescue", "handover",
 )  # fmt: skip
 
 _STAND_IN = r"""#!/bin/sh

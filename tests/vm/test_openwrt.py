@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from livebuilder.tree import RootTree
+from livebuilder.sizes import MIB
+from livebuilder.tree import Content, RootTree
 from livebuilder.vm.machine import Stick
+from livebuilder.vm.menu import read_config
 from tests.support.boots import SECONDS, Boot, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command, shared_folder
 from tests.support.openwrt import LIST_FACTS, busybox_root, facts_of, openwrt_root, parse_facts, write_archive
@@ -26,6 +29,8 @@ features = ["usb-storage", "nic"]
 [output]
 compression = "gzip"
 """
+WORD = "fstools_ignore_partname=1"  # on the disc's own command line, too
+MEMORY_BYTES = 96 * MIB
 # What the builder and /init change on purpose; all else has to arrive as it was.
 OURS = ("etc/config/fstab", "etc/livebuilder", "etc/modules-boot.d", "etc/modules.d", "lib/modules", "dev", "overlay",
         "rom", "lost+found")  # fmt: skip
@@ -58,12 +63,14 @@ def assert_arrived(listing: bytes | None, root: RootTree) -> None:
     assert found.keys() - ours == expected.keys() - ours
 
 
-def test_two_days_of_a_procd_root(procd_image: BuiltImage, tmp_path: Path) -> None:
+def test_three_days_of_a_procd_root(procd_image: BuiltImage, tmp_path: Path) -> None:
+    """In the memory of 1998; on the third day there is a new disc, whose root has one file in another version."""
+    assert WORD in read_config(procd_image.iso)
     stick = stick_image(tmp_path / "stick.img")
     uuids = set()
     for day in (1, 2):
         with booting(
-            procd_image, "fstools_ignore_partname=1", sticks=[Stick(stick)], log=tmp_path / f"{day}.log"
+            procd_image, WORD, sticks=[Stick(stick)], memory_bytes=MEMORY_BYTES, log=tmp_path / f"{day}.log"
         ) as session:
             boot, shell = observe(session)
             uuids.add(boot.record.root.uuid)
@@ -79,8 +86,26 @@ def test_two_days_of_a_procd_root(procd_image: BuiltImage, tmp_path: Path) -> No
                 assert shell.run(sed).status == 0
             else:
                 assert shell.run("hostname").output == "kept\n"
+                assert shell.run("echo '# mine' >>/usr/bin/special; echo mine >/usr/bin/mine").status == 0
             assert_persistent(boot)
             power_off(session)
+    newer = openwrt_root("procd", version="23.05.6")
+    newer.overlay(RootTree([replace(newer["usr/bin/special"], content=Content.from_bytes(b"#!/bin/sh\n# 23.05.6\n"))]))
+    image = build(tmp_path / "newer", newer)
+    with booting(
+        image, WORD, "lb.stale=hide", sticks=[Stick(stick)], memory_bytes=MEMORY_BYTES, log=tmp_path / "3.log"
+    ) as session:
+        third, shell = observe(session)
+        assert shell.run("hostname").output == "kept\n"
+        found = shell.run("cat /usr/bin/special /usr/bin/mine").output
+        power_off(session)
+    assert found == "#!/bin/sh\n# 23.05.6\nmine\n"
+    assert third.record.storage.state == "persistent" and third.record.root.uuid in uuids
+    old = third.record.image.before
+    assert old and old.endswith(" owrt OpenWrt 23.05.5 (r24106-10cc5fcd00) for x86/generic")
+    stale = third.record.image.stale
+    assert (stale.count, stale.hidden, stale.files) == (1, 1, ["/usr/bin/special"])
+    assert read_file(stick, ".livebuilder/aside/usr/bin/special") == b"#!/bin/sh\n# mine\n"
     assert len(uuids) == 1
     assert_arrived(read_file(stick, "facts"), openwrt_root("procd"))
     assert_layout(mounts)
