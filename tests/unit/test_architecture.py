@@ -13,7 +13,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("build", "inspection", "usb", "vm", "doctor"),
-    ("openwrt",),
     ("sources", "profile"),
     ("image", "openwrt"),
     ("kernel", "iso"),
