@@ -25,11 +25,13 @@ from livebuilder.build.report import (
     package_to_json,
     render_sha256sums,
 )
+from livebuilder.compression import GZIP
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
+from livebuilder.image.files import FILES_PATH
 from livebuilder.image.initramfs import Initramfs, make_initramfs
 from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
-from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
+from livebuilder.iso.plan import IMAGE_FACTS, IMAGE_FILES, IsoPlan, volume_id_for
 from livebuilder.iso.writer import write_iso
 from livebuilder.sources.copyright import pack_copyrights
 from livebuilder.sources.installed import render_manifest
@@ -86,6 +88,7 @@ def _iso_files(plan: BuildPlan, initramfs: Initramfs) -> Mapping[str, Content]:
     files = {path: Content.from_bytes(data) for path, data in boot_files(plan.menu).items()}
     if plan.copyrights:
         files[_COPYRIGHTS] = Content.from_bytes(pack_copyrights(plan.copyrights))
+    files[IMAGE_FILES] = Content.from_bytes(GZIP.compress(plan.root[FILES_PATH].content.read()))
     files[IMAGE_FACTS] = Content.from_bytes(_render_manifest(facts).encode())
     files[KERNEL_PATH] = plan.kernel.image
     files[INITRAMFS_PATH] = Content.from_bytes(initramfs.data)

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from livebuilder.tree import Kind, RootTree
+from livebuilder.tree import Content, Kind, RootTree
 
 FILES_PATH = "etc/livebuilder/files"
 _DIGITS = 8
@@ -31,7 +31,12 @@ def render_files(root: RootTree) -> str:
         and not entry.path.startswith(_OTHERS)
         and _PLAIN.fullmatch(entry.path)
     )
-    return "".join(f"{root.content_of(entry).sha256[:_DIGITS]} {entry.path}\n" for entry in listed)
+    return "".join(f"{short_hash(root.content_of(entry))} {entry.path}\n" for entry in listed)
+
+
+def short_hash(content: Content) -> str:
+    """The hash that stands in the list."""
+    return content.sha256[:_DIGITS]
 
 
 def parse_files(text: str) -> Mapping[str, str]:
