@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.kernel.modules import feature_names
+from livebuilder.openwrt.change import ChangeKind
 from livebuilder.sizes import KIB, MIB, parse_size
 
 BUILT_IN = "the built-in profile"
@@ -102,15 +103,22 @@ class KernelSection(_Section):
 class RootSection(_Section):
     """What the router's root is made of."""
 
-    source: Literal["debian", "directory", "archive"] = "debian"
+    source: Literal["debian", "directory", "archive", "openwrt"] = "debian"
     packages: tuple[PackageName, ...] = Field(default=("dropbear-bin", "e2fsprogs"), strict=False)
     path: str | None = None
+    rootfs: str | None = None
     files: str | None = None
     owners: dict[RootPath, Owner] = {}
     init: RootPath = "/etc/preinit"
     mode: Literal["ext2", "squashfs", "tmpfs"] = "ext2"
     squashfs_block: BlockSize = 256 * KIB
     free: Size = 2 * MIB
+
+
+class OpenwrtSection(_Section):
+    """What is done to an OpenWrt root."""
+
+    keep: tuple[Annotated[ChangeKind, Field(strict=False)], ...] = Field(default=(), strict=False)
 
 
 class InitramfsSection(_Section):
@@ -157,12 +165,18 @@ class Profile(_Section):
     name: Name = "router"
     kernel: KernelSection = KernelSection()
     root: RootSection = RootSection()
+    openwrt: OpenwrtSection = OpenwrtSection()
     initramfs: InitramfsSection = InitramfsSection()
     modules: ModulesSection = ModulesSection()
     storage: StorageSection = StorageSection()
     boot: BootSection = BootSection()
     output: OutputSection = OutputSection()
     _file: str = PrivateAttr(default=BUILT_IN)
+
+    def says(self, key: str) -> bool:
+        """Whether the profile itself gives `key`, as in `root.init`, rather than leaving it to the default."""
+        section, _, name = key.partition(".")
+        return name in getattr(self, section).model_fields_set
 
     def problem(self, key: str, message: str, *, hint: str | None) -> ProfileError:
         """What turned out to be wrong with the value of `key`, told as `read_profile` tells it: the file, the key."""
@@ -286,15 +300,22 @@ def _combinations(values: dict[str, Any]) -> Iterator[str]:
     implied = _with_implied_source(values)
     kernel, root = _get(implied, "kernel", "source") or "debian", _get(values, "root", "source") or "debian"
     image, modules = _get(values, "kernel", "image"), _get(values, "kernel", "modules")
-    if kernel == "files" and not (image and modules):
+    from_root = image and _get(values, "root", "source") == "openwrt"  # then the root has the modules
+    if kernel == "files" and not (image and modules) and not from_root:
         yield 'kernel: needs both image = "…/vmlinuz" and modules = "…/lib/modules/VERSION"'
     if kernel == "debian" and (image or modules):
         yield 'kernel: has image or modules, which source = "debian" does not use'
     if root in ("directory", "archive") and not _get(values, "root", "path"):
         yield f'root: source = "{root}" needs path = "…"'
-    if root == "debian" and _get(values, "root", "path"):
-        yield 'root: has a path, which source = "debian" does not use'
-    if root in ("directory", "archive") and _get(values, "root", "packages") is not None:
+    if root in ("debian", "openwrt") and _get(values, "root", "path"):
+        yield f'root: has a path, which source = "{root}" does not use'
+    if root == "openwrt" and not _get(values, "root", "rootfs"):
+        yield 'root: source = "openwrt" needs rootfs = "openwrt-…-rootfs.tar.gz"'
+    if root != "openwrt" and _get(values, "root", "rootfs"):
+        yield f'root: has a rootfs, which source = "{root}" does not use'
+    if root != "openwrt" and _get(values, "openwrt", "keep"):
+        yield f'openwrt.keep: source = "{root}" changes nothing that could be kept'
+    if root in ("directory", "archive", "openwrt") and _get(values, "root", "packages") is not None:
         yield f'root: has packages, which source = "{root}" does not use'
     if _get(values, "root", "owners") and not _get(values, "root", "files"):
         yield "root.owners: has no files whose owners it could name: root.files is not set"
@@ -316,6 +337,7 @@ def _missing_files(values: Mapping[str, Any], base: Path) -> Iterator[str]:
         ("kernel", "image", False),
         ("kernel", "modules", True),
         ("root", "path", in_folder),
+        ("root", "rootfs", False),
         ("root", "files", True),
         ("initramfs", "busybox", False),
     ):
@@ -324,12 +346,31 @@ def _missing_files(values: Mapping[str, Any], base: Path) -> Iterator[str]:
             continue
         try:
             path = _absolute_path(value, base)
+            if key == "rootfs":
+                yield from _unclear_rootfs(path)
+                continue
             there = path.is_dir() if folder else path.is_file()
         except (RuntimeError, ValueError, OSError) as error:  # ~nobody/x, a NUL, a name that is too long
             yield f"{section}.{key}: {value!r} cannot be a path here: {error}"
             continue
         if not there:
             yield f"{section}.{key}: there is no {'folder' if folder else 'file'} {path}"
+
+
+def _unclear_rootfs(pattern: Path) -> Iterator[str]:
+    found = _matches(pattern)
+    if not found:
+        yield f"root.rootfs: there is no file {pattern}"
+    elif len(found) > 1:
+        names = ", ".join(path.name for path in found[:4])
+        yield f"root.rootfs: {pattern} stands for {len(found)} files ({names}{', …' if found[4:] else ''}): name one"
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """The files that a path, whose last part may have wildcards, stands for; a file of that very name comes first."""
+    if pattern.is_file():
+        return [pattern]
+    return sorted(path for path in pattern.parent.glob(pattern.name) if path.is_file())
 
 
 def _absolute_path(value: str, base: Path) -> Path:
@@ -342,6 +383,8 @@ def _with_absolute_paths(profile: Profile, base: Path) -> Profile:
 
     kernel = {"image": absolute(profile.kernel.image), "modules": absolute(profile.kernel.modules)}
     root = {"path": absolute(profile.root.path), "files": absolute(profile.root.files)}
+    if profile.root.rootfs:
+        root["rootfs"] = str(_matches(_absolute_path(profile.root.rootfs, base))[0])
     initramfs = {"busybox": absolute(profile.initramfs.busybox)}
     return profile.model_copy(
         update={

@@ -15,7 +15,11 @@ lay_overlay() {
 }
 
 lay_persistent() {
-    knows_filesystem overlay || problem "the kernel of this image has no overlayfs" || return
+    if [ "$LB_OVERLAY_BY" = hook ]; then
+        leave_to_hook
+        return
+    fi
+    know_overlay || return
     prepare_lower
     for overlay_folder in upper work; do
         [ -d "$STICK/$overlay_folder" ] || run mkdir "$STICK/$overlay_folder" ||
@@ -30,7 +34,7 @@ lay_persistent() {
 
 # lay_read_only_instead: what is on the stick is at least seen when there is no room for the overlay's own folders.
 lay_read_only_instead() {
-    knows_filesystem overlay || return
+    know_overlay || return
     STORAGE_STATE=read-only
     STORAGE_REASON=$PROBLEM
     [ "$STICK_FULL" = no ] || STORAGE_REASON="$STORAGE_DEVICE is full ($PROBLEM)"
@@ -38,7 +42,7 @@ lay_read_only_instead() {
 }
 
 lay_read_only() {
-    knows_filesystem overlay || problem "the kernel of this image has no overlayfs" || return
+    know_overlay || return
     prepare_lower
     overlay_lower=$LOWER
     [ ! -d "$STICK/upper" ] || overlay_lower=$STICK/upper:$LOWER
@@ -49,6 +53,32 @@ lay_read_only() {
         run mkdir -p "$RAM_LAYER/upper/${RECORD_PATH%/*}" && write_record "$RAM_LAYER/upper"
     fi
     mount_overlay "$overlay_lower" "$RAM_LAYER/upper" "$RAM_LAYER/work"
+}
+
+# know_overlay: OVERLAY_TYPE. Before it came into Linux (3.18) OpenWrt's kernels had an overlayfs without a work folder.
+know_overlay() {
+    for OVERLAY_TYPE in overlay overlayfs; do
+        ! knows_filesystem "$OVERLAY_TYPE" || return 0
+    done
+    problem "the kernel of this image has no overlayfs"
+}
+
+# leave_to_hook: OpenWrt up to 12.09 lays the overlay in its preinit (lib/preinit/75_mount_extroot), after failsafe. It
+# finds the stick on /overlay, and the record that becomes true when it succeeds; until then the record says volatile.
+leave_to_hook() {
+    run mkdir -p "$NEW_ROOT/rom" "$NEW_ROOT/overlay" "$NEW_ROOT/mnt" "$STICK/upper" "$STICK/work" ||
+        problem "the folders for the overlay cannot be made" || return
+    [ ! -e "$STICK/upper/$RECORD_PATH" ] || run rm -f "$STICK/upper/$RECORD_PATH"
+    write_record "$NEW_ROOT"
+    run mv "$NEW_ROOT/$RECORD_PATH" "$NEW_ROOT/$RECORD_PATH.ready"
+    STORAGE_STATE=volatile
+    STORAGE_REASON="the root did not get as far as its preinit hook 75_mount_extroot"
+    write_record "$NEW_ROOT"
+    STORAGE_STATE=persistent
+    STORAGE_REASON=''
+    run mount -o move "$STICK" "$NEW_ROOT/overlay" && return
+    run rm -f "$NEW_ROOT/$RECORD_PATH.ready"
+    problem "the stick could not be moved to /overlay"
 }
 
 # prepare_lower: the two mount points and the record go into the root in memory before it becomes the lower layer. (A
@@ -64,7 +94,9 @@ prepare_lower() {
 
 # mount_overlay LOWER UPPER WORK: and move stick and root to where OpenWrt has them.
 mount_overlay() {
-    run mount -t overlay -o "noatime,lowerdir=$1,upperdir=$2,workdir=$3" overlayfs:/overlay "$MERGED" \
+    overlay_layers=lowerdir=$1,upperdir=$2
+    [ "$OVERLAY_TYPE" = overlayfs ] || overlay_layers=$overlay_layers,workdir=$3
+    run mount -t "$OVERLAY_TYPE" -o "noatime,$overlay_layers" overlayfs:/overlay "$MERGED" \
         2>"$STATE/overlay.log" || problem "the overlay cannot be mounted" || return
     mount_options "$MERGED" || problem "nothing is mounted at $MERGED" || return
     case ,$MOUNT_OPTIONS, in

@@ -6,6 +6,7 @@ SETTLE_LIMIT=600 # seconds; a longer wait is a typing error
 
 UNKNOWN_PARAMETERS='' # one per line, for the record
 STORAGE_WANTED=yes
+STALE_WANTED=keep
 RESCUE_WANTED=no
 
 # read_image_configuration: the LB_ settings; every one has a value afterwards.
@@ -16,7 +17,8 @@ read_image_configuration() {
     . "$read_image_path"
     : "${LB_VERSION:=unknown}" "${LB_NAME:=livebuilder}" "${LB_ROOT_MODE:=ext2}" "${LB_ROOT_KIB:=16384}"
     : "${LB_ROOT_BLOCK_SIZE:=1024}" "${LB_ROOT_BYTES_PER_INODE:=8192}" "${LB_ROOT_ENTRIES:=0}" "${LB_ROOT_UUID:=}"
-    : "${LB_ROOT_DATA_KIB:=0}" "${LB_ROOT_LOOP:=7}" "${LB_ROOT_INIT:=/etc/preinit}"
+    : "${LB_ROOT_DATA_KIB:=0}" "${LB_ROOT_LOOP:=7}" "${LB_ROOT_SOURCE:=/dev/root}" "${LB_ROOT_INIT:=/etc/preinit}"
+    : "${LB_OVERLAY_BY:=init}" "${LB_BANNER:=no}" "${LB_FSTAB:=no}" "${LB_BUILD:=}" "${LB_RELEASE:=}"
     : "${LB_STORAGE_LABEL:=rootfs_data}" "${LB_STORAGE_SETTLE:=15}"
     : "${LB_ROOT_USED_KIB:=0}" "${LB_ROOT_NEEDED_KIB:=0}" # of a squashfs
     : "${LB_MODULES_ROOT:=}" "${LB_MODULES_STORAGE:=}" "${LB_MODULES_FILESYSTEMS:=overlay}" "${LB_SHARED:=}"
@@ -56,6 +58,7 @@ read_parameter() {
         lb.label=?*) LB_STORAGE_LABEL=${1#*=} ;;
         lb.storage=off) STORAGE_WANTED=no ;;
         lb.settle=*) read_settle "$1" ;;
+        lb.stale=keep | lb.stale=hide) STALE_WANTED=${1#*=} ;;
         lb.rescue) RESCUE_WANTED=yes ;;
         lb.debug) DEBUG_WANTED=yes ;;
         lb.*) report_parameter "$1" ;;
@@ -77,7 +80,7 @@ read_settle() {
 report_parameter() {
     hex_of "$1"
     characters_from_hex "$HEX" plain
-    say "unknown boot parameter $TEXT (known: lb.label=NAME lb.storage=off lb.settle=SECONDS lb.rescue lb.debug)"
+    say "unknown boot parameter $TEXT (known: lb.label=NAME lb.storage=off lb.settle=SECONDS lb.stale=hide lb.rescue lb.debug)"
     UNKNOWN_PARAMETERS="$UNKNOWN_PARAMETERS$1
 "
 }

@@ -18,6 +18,7 @@ render_record() {
     printf '"memory":{"total_kib":%s,"available_kib":%s,"needed_kib":%s},\n' \
         "$MEMORY_TOTAL" "$MEMORY_AVAILABLE" "$MEMORY_NEEDED"
     render_storage
+    render_upgrade
     printf '"parameters":{"unknown":['
     render_lines "$UNKNOWN_PARAMETERS"
     printf ']},\n"warnings":['

@@ -66,10 +66,10 @@ build_ext2_root() {
     problem "the root does not fit after $ATTEMPT_LIMIT attempts: $PROBLEM"
 }
 
-# make_loop_nodes: the loop device, and /dev/root for it. Up to OpenWrt 12.09 extroot works only on a root that was
-# mounted as /dev/root; a number other than 0 because up to 23.05 loop0 (7,0) is mistaken for /dev/vcs (7,0).
+# make_loop_nodes: the loop device, and the name the root is mounted by. Up to OpenWrt 12.09 extroot works only on a root
+# that was mounted as /dev/root; a number other than 0 because up to 23.05 loop0 (7,0) is mistaken for /dev/vcs (7,0).
 make_loop_nodes() {
-    root_node=$ROOT/dev/root
+    root_node=$ROOT$LB_ROOT_SOURCE
     for loop_node in "$ROOT/dev/loop$LB_ROOT_LOOP" "$root_node"; do
         [ -e "$loop_node" ] || run mknod -m 600 "$loop_node" b 7 "$LB_ROOT_LOOP" ||
             problem "mknod $loop_node failed" || return

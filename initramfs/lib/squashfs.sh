@@ -63,8 +63,8 @@ make_squashfs_writable() {
 
 # lay_memory: what else is the stick at /overlay is a tmpfs.
 lay_memory() {
-    knows_filesystem overlay || load_modules overlay
-    knows_filesystem overlay || problem "the kernel of this image has no overlayfs" || return
+    know_overlay || load_modules overlay
+    know_overlay || return
     prepare_lower
     run mkdir -p "$STICK" && run mount -t tmpfs -o mode=0755,noatime tmpfs "$STICK" &&
         run mkdir "$STICK/upper" "$STICK/work" || problem "no memory for the layer over the root" || return

@@ -18,6 +18,7 @@ from livebuilder.sources.busybox import busybox_from_file
 from livebuilder.sources.copyright import HostPackage, host_copyrights, host_packages
 from livebuilder.sources.debian import DebianArchive, DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
+from livebuilder.sources.openwrt import OpenwrtRoot, kernel_of_root, read_openwrt_root
 from livebuilder.tree import Content, RootTree
 
 
@@ -36,7 +37,10 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was gathered, before it is put together. `copyrights` holds the texts that are to travel, by package."""
+    """What was gathered, before it is put together. `copyrights` holds the texts that are to travel, by package.
+
+    `openwrt` is set when the root is an OpenWrt.
+    """
 
     kernel: Kernel
     root: RootTree
@@ -46,6 +50,7 @@ class Inputs:
     loader_packages: tuple[HostPackage, ...]
     copyrights: Mapping[str, bytes]
     warnings: tuple[str, ...]
+    openwrt: OpenwrtRoot | None = None
 
     @property
     def newest(self) -> int:
@@ -62,19 +67,18 @@ def gather_inputs(request: BuildRequest) -> Inputs:
     )
     packages: dict[str, DebianPackage] = {}
     warnings: dict[str, None] = {}
-    if profile.kernel.source == "debian":
-        debian_kernel = archive.kernel(profile.kernel.flavour)
-        kernel = debian_kernel.kernel
-        packages |= {package.name: package for package in debian_kernel.packages}
-        warnings |= dict.fromkeys(debian_kernel.warnings)
-    else:
-        assert profile.kernel.image and profile.kernel.modules
-        kernel = kernel_from_files(Path(profile.kernel.image), Path(profile.kernel.modules))
+    openwrt: OpenwrtRoot | None = None
     if profile.root.source == "debian":
         debian_root = archive.root(profile.root.packages)
         root = debian_root.tree
         packages |= {package.name: package for package in debian_root.packages}
         warnings |= dict.fromkeys(debian_root.warnings)
+    elif profile.root.source == "openwrt":
+        assert profile.root.rootfs
+        with step(f"Reading {profile.root.rootfs}"), _hinted("ls -l " + profile.root.rootfs):
+            openwrt = read_openwrt_root(Path(profile.root.rootfs), cache=request.cache)
+        root = openwrt.tree
+        warnings |= dict.fromkeys(openwrt.warnings)
     else:
         assert profile.root.path
         path = Path(profile.root.path)
@@ -84,6 +88,17 @@ def gather_inputs(request: BuildRequest) -> Inputs:
                 root = root_tree_from_directory(path)
             else:
                 root = root_tree_from_archive(path, cache=request.cache)
+    if profile.kernel.source == "debian":
+        debian_kernel = archive.kernel(profile.kernel.flavour)
+        kernel = debian_kernel.kernel
+        packages |= {package.name: package for package in debian_kernel.packages}
+        warnings |= dict.fromkeys(debian_kernel.warnings)
+    elif profile.kernel.modules is None:
+        assert profile.kernel.image and openwrt
+        kernel = kernel_of_root(Path(profile.kernel.image), openwrt)
+    else:
+        assert profile.kernel.image
+        kernel = kernel_from_files(Path(profile.kernel.image), Path(profile.kernel.modules))
     if profile.initramfs.busybox:
         try:
             busybox = busybox_from_file(Path(profile.initramfs.busybox))
@@ -104,6 +119,7 @@ def gather_inputs(request: BuildRequest) -> Inputs:
         loader_packages=from_host,
         copyrights=archive.copyrights(listed) | host_copyrights(from_host),
         warnings=tuple(warnings),
+        openwrt=openwrt,
     )
 
 

@@ -12,6 +12,7 @@ from loguru import logger
 from livebuilder import __version__, cpio
 from livebuilder.build.inputs import BuildRequest, gather_inputs
 from livebuilder.build.naming import Identity, OutputNames, identify, openwrt_names, short_names
+from livebuilder.build.openwrt import OpenwrtPlan, is_own_kernel, plan_openwrt
 from livebuilder.build.report import MANIFEST_JSON, PROFILES_JSON, SHA256SUMS, package_to_json
 from livebuilder.cache import Cache
 from livebuilder.compression import COMPRESSIONS, Compression
@@ -19,6 +20,7 @@ from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.busybox import applets_of
 from livebuilder.image.ext2 import Ext2Plan, plan_ext2
+from livebuilder.image.files import FILES_PATH, build_id, render_files
 from livebuilder.image.initramfs import ImageFacts, init_tree, render_image_conf, tools_tree
 from livebuilder.image.lint import lint_image, place_of, texts_of
 from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
@@ -28,16 +30,21 @@ from livebuilder.iso.loader import Loader
 from livebuilder.iso.menu import BootMenu, menu_for
 from livebuilder.kernel.image import Kernel, lacks_for_squashfs, unpackable_compressions
 from livebuilder.kernel.modinfo import is_module, module_name
-from livebuilder.kernel.modules import ModuleIndex, module_tree
+from livebuilder.kernel.modules import FeaturePattern, ModuleIndex, module_tree, read_feature
+from livebuilder.openwrt.change import ChangeKind
+from livebuilder.openwrt.eras import OverlayBy
 from livebuilder.openwrt.release import Release, read_release
+from livebuilder.openwrt.root import HOOK_PATH
 from livebuilder.profile import Profile
 from livebuilder.sizes import render_size
 from livebuilder.sources.copyright import HostPackage
 from livebuilder.sources.debian import DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
 from livebuilder.sources.installed import installed_packages
-from livebuilder.tree import Kind, RootTree, device, directory
+from livebuilder.sources.openwrt import OpenwrtRoot
+from livebuilder.tree import Kind, RootTree, device, directory, file
 
+_OTHER_INIT = "/sbin/init"
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
 _FEATURE_SQUASHFS = "squashfs"  # in its place, before there is a root, where that is one
@@ -46,6 +53,8 @@ _FEATURE_STICK = "usb-storage"
 # takes away from the BIOS.
 _FEATURE_KEYBOARDS = "console"
 _FEATURES_ALWAYS = (_FEATURE_BASE, "extroot", _FEATURE_KEYBOARDS)
+# How the initramfs is packed when the profile does not say: the first of these that the kernel unpacks.
+_LIKED = ("xz", "gzip", "none")
 _FILE_SYSTEM_FEATURES = ("f2fs", "btrfs")
 
 
@@ -72,6 +81,7 @@ class BuildPlan:
     packages: tuple[DebianPackage, ...]
     warnings: tuple[str, ...]
     epoch: int
+    openwrt: OpenwrtPlan | None = None
 
     @property
     def folder(self) -> Path:
@@ -107,6 +117,7 @@ class BuildPlan:
                 "image_bytes": self.image.size_bytes,
                 "image_inodes": self.image.inodes,
             },
+            "openwrt": self.openwrt.to_json() if self.openwrt else None,
             "compression": self.compression.name,
             "epoch": self.epoch,
             "warnings": list(self.warnings),
@@ -124,6 +135,9 @@ class BuildPlan:
             f"  in memory {_described(self.image)}",
             f"  loader    ISOLINUX {self.loader.version}",
         ]
+        if self.openwrt:
+            lines.append(f"  openwrt   {self.openwrt.release}, treated as {self.openwrt.era.name}")
+            lines += [f"    {change.kind:8}  {change.text}" for change in self.openwrt.changes]
         return "\n".join(lines)
 
 
@@ -139,48 +153,63 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     Raises `LivebuilderError` for whatever would make the image fail on the other machine.
     """
     profile = request.profile
+    sources = gather_inputs(request)
     menu = menu_for(
         profile.name,
         version=__version__,
         storage_label=profile.storage.label,
         consoles=profile.boot.console,
         timeout_seconds=profile.boot.timeout,
-        cmdline=profile.boot.cmdline,
+        cmdline=_cmdline(profile, sources.openwrt),
     )
-    sources = gather_inputs(request)
     with step("Putting the root together"):
         epoch = request.epoch if request.epoch is not None else sources.newest
         index = ModuleIndex.from_kernel(sources.kernel)
-        chosen = _chosen_modules(profile, index)
+        lenient = is_own_kernel(profile)
+        chosen, lacking = _chosen_modules(profile, index, lenient=lenient)
         is_squashfs = profile.root.mode == "squashfs"
-        base = index.expand(_FEATURE_SQUASHFS if is_squashfs else _FEATURE_BASE)
+        first = _FEATURE_SQUASHFS if is_squashfs else _FEATURE_BASE
+        base = index.expand(first, _patterns(first, lenient=lenient), may_be_empty=lenient)
         packed, unsure = _check_compression(profile, sources.kernel)
         unsure += _check_squashfs(profile, sources.kernel) if is_squashfs else ()
-        generated = _generated_tree(profile, sources.root, epoch=epoch)
-        layers = [
-            ("10-packages", sources.root),
-            ("20-modules", module_tree(sources.kernel, index, chosen)),
-            ("30-generated", generated),
-        ]
+        openwrt = None
+        source_root = sources.root
+        modules, early_modules = (module_tree(sources.kernel, index, paths) for paths in (chosen, base))
+        if sources.openwrt:
+            _check_overlay(profile, sources.openwrt)
+            openwrt = plan_openwrt(profile, sources.openwrt, sources.kernel, index, chosen=chosen, base=base)
+            source_root, modules, early_modules = openwrt.prepared.root, openwrt.modules, openwrt.early_modules
+        generated = _generated_tree(profile, source_root, epoch=epoch)
+        layers = [("10-packages", source_root), ("20-modules", modules), ("30-generated", generated)]
         if profile.root.files:
             files = _user_files(profile)
             if profile.root.source == "debian":
                 _enable_services(generated, files, epoch=epoch)
             layers.append(("40-files", files))
+        listed = render_files(split_layers(layers)[0])
+        generated.add(replace(file(FILES_PATH, listed, source="livebuilder"), mtime=epoch))
         root, split = split_layers(layers)
         root.verify()
-        _check_init(root, profile)
-        modules = module_tree(sources.kernel, index, base)
-        image = _root_image(profile, root, modules, epoch=epoch, cache=request.cache)
-        tools = tools_tree(busybox=sources.busybox, modules=modules)
+        root_init = _root_init(root, profile)
+        _check_init(root, root_init)
+        image = _root_image(profile, root, early_modules, epoch=epoch, cache=request.cache)
+        tools = tools_tree(busybox=sources.busybox, modules=early_modules)
         shared = () if is_squashfs else shared_paths(tools, root)
         tools.overlay(RootTree(root[path] for path in shared))  # with the root's modes, owners and times
-        facts = _image_facts(profile, sources.kernel, index, image, shared)
+        facts = replace(
+            _image_facts(profile, sources.kernel, index, image, shared),
+            root_init=root_init,
+            build=build_id(listed),
+            release=str(openwrt.release) if openwrt else __version__,
+            **_openwrt_facts(openwrt),
+        )
         release = read_release(sources.root)
         identity = identify(sources.root, sources.kernel, release=release, version=profile.output.version)
         early = (tools, init_tree(image_conf=render_image_conf(facts)))
         _lint(profile, early, root, generated, index)
-    warnings = (*sources.warnings, *unsure, *(() if is_squashfs else _xattr_warnings(root)))
+    about_root = openwrt.warnings if openwrt else ()
+    unkept = () if is_squashfs else _xattr_warnings(root)
+    warnings = (*sources.warnings, *about_root, *lacking, *unsure, *unkept)
     for warning in warnings:
         logger.warning("{}", warning)
     return BuildPlan(
@@ -203,6 +232,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         packages=sources.packages,
         warnings=warnings,
         epoch=epoch,
+        openwrt=openwrt,
     )
 
 
@@ -220,19 +250,49 @@ def _installed(root: RootTree, packages: Sequence[DebianPackage]) -> Mapping[str
     return said if said is not None else {package.name: package.version for package in packages}
 
 
-def _chosen_modules(profile: Profile, index: ModuleIndex) -> tuple[str, ...]:
-    features = dict.fromkeys((*_FEATURES_ALWAYS, *profile.modules.features))
-    chosen = dict.fromkeys(
-        path for feature in features for path in index.expand(feature, may_be_empty=feature == _FEATURE_KEYBOARDS)
-    )
+def _chosen_modules(profile: Profile, index: ModuleIndex, *, lenient: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The paths of the modules that travel, and what is said of those that do not.
+
+    A `lenient` choice takes what there is: of OpenWrt's own kernels nobody can tell all that is linked in.
+    """
+    lacking = []
+    chosen: dict[str, None] = {}
+    for feature in dict.fromkeys((*_FEATURES_ALWAYS, *profile.modules.features)):
+        may_be_empty = feature == _FEATURE_KEYBOARDS
+        try:
+            chosen |= dict.fromkeys(index.expand(feature, may_be_empty=may_be_empty))
+        except LivebuilderError as error:
+            if not lenient or (feature in profile.modules.features and profile.says("modules.features")):
+                raise
+            lacking.append(f"{error.message}; /init will do without where it can")
+            chosen |= dict.fromkeys(index.expand(feature, _patterns(feature, lenient=True), may_be_empty=True))
     chosen |= dict.fromkeys(index.closure(profile.modules.extra))
-    return tuple(chosen)
+    return tuple(chosen), tuple(lacking)
+
+
+def _patterns(feature: str, *, lenient: bool) -> tuple[FeaturePattern, ...]:
+    return tuple(replace(pattern, optional=pattern.optional or lenient) for pattern in read_feature(feature))
+
+
+def _openwrt_facts(openwrt: OpenwrtPlan | None) -> dict[str, Any]:
+    """What an OpenWrt root needs to be told to /init."""
+    if openwrt is None:
+        return {}
+    hook = openwrt.era.overlay_by is OverlayBy.HOOK and HOOK_PATH in openwrt.prepared.generated
+    return {
+        "root_source": openwrt.era.root_source,
+        "overlay_by": OverlayBy.HOOK if hook else OverlayBy.INIT,
+        "banner": openwrt.uses_banner,
+        "fstab": openwrt.uses_fstab,
+    }
 
 
 def _check_compression(profile: Profile, kernel: Kernel) -> tuple[Compression, tuple[str, ...]]:
     """How the initramfs is packed, and a warning when nobody can tell whether the kernel unpacks that."""
     wanted = COMPRESSIONS[profile.output.compression]
     possible = unpackable_compressions(kernel)
+    if not profile.says("output.compression") and possible is not None:
+        return next(COMPRESSIONS[name] for name in _LIKED if name in possible), ()
     if possible is None:
         unsure = f"kernel {kernel.release} does not say what it can unpack (no config in it or beside it)"
         return wanted, (f"{unsure}; {wanted.name} is taken on trust",)
@@ -253,6 +313,16 @@ def _check_squashfs(profile: Profile, kernel: Kernel) -> tuple[str, ...]:
     return () if lacking is None else (f"kernel {kernel.release} does not say whether it reads squashfs with xz",)
 
 
+def _check_overlay(profile: Profile, root: OpenwrtRoot) -> None:
+    """A squashfs wants its overlay from /init; up to 12.09 the root's own preinit makes it."""
+    if profile.root.mode == "squashfs" and root.era.overlay_by is OverlayBy.HOOK:
+        raise profile.problem(
+            "root.mode",
+            f"OpenWrt {root.era.name} lays the overlay in its own preinit, which wants a root it can write to",
+            hint="--set root.mode=ext2",
+        )
+
+
 def _root_image(
     profile: Profile, root: RootTree, modules: RootTree, *, epoch: int, cache: Cache
 ) -> Ext2Plan | SquashfsRoot:
@@ -270,7 +340,7 @@ def _generated_tree(profile: Profile, packages: RootTree, *, epoch: int) -> Root
     for path in _ROOT_FOLDERS:
         if packages.resolve(path) is None and path not in tree:
             tree.add(directory(path, mode=0o1777 if path == "tmp" else 0o755, source="livebuilder"))
-    if packages.resolve("dev/console") is None:
+    if packages.resolve("dev/console") is None and ChangeKind.DEVICES not in profile.openwrt.keep:
         tree.add(device("dev/console", char=(5, 1), source="livebuilder"))
     return tree
 
@@ -300,19 +370,40 @@ def _enable_services(generated: RootTree, files: RootTree, *, epoch: int) -> Non
         generated.add(replace(link, mtime=epoch))
 
 
-def _check_init(root: RootTree, profile: Profile) -> None:
-    entry = root.resolve(profile.root.init)
+def _root_init(root: RootTree, profile: Profile) -> str:
+    """What the profile says, else /etc/preinit, else, in a root that has no such thing, /sbin/init."""
+    if not profile.says("root.init") and root.resolve(profile.root.init) is None and root.resolve(_OTHER_INIT):
+        return _OTHER_INIT
+    return profile.root.init
+
+
+def _check_init(root: RootTree, init: str) -> None:
+    entry = root.resolve(init)
     if entry is None or entry.kind not in (Kind.FILE, Kind.HARDLINK):
         raise LivebuilderError(
-            f"the root has no {profile.root.init}, which is to be started in it",
+            f"the root has no {init}, which is to be started in it",
             hint="name its init with --set root.init=/sbin/init",
         )
     mode = root[entry.target].mode if entry.kind is Kind.HARDLINK else entry.mode
     if not mode & 0o111:
         raise LivebuilderError(
-            f"{profile.root.init} in the root is not executable (mode {mode:04o})",
+            f"{init} in the root is not executable (mode {mode:04o})",
             hint="chmod +x the file, or put one that is into root.files",
         )
+
+
+def _cmdline(profile: Profile, root: OpenwrtRoot | None) -> str:
+    """The profile's words, and those the era wants. OpenWrt takes `root=` for where it was installed, and it is not."""
+    words = profile.boot.cmdline.split()
+    if root is None:
+        return profile.boot.cmdline
+    if any(word.startswith("root=") for word in words):
+        raise profile.problem(
+            "boot.cmdline",
+            "root= makes OpenWrt look for its settings and its upgrades on that disk",
+            hint="leave root= out: /init knows where the root is",
+        )
+    return " ".join([*words, *root.era.cmdline.split()])
 
 
 def _image_facts(

@@ -25,12 +25,14 @@ from livebuilder.build.report import (
     package_to_json,
     render_sha256sums,
 )
+from livebuilder.compression import GZIP
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
+from livebuilder.image.files import FILES_PATH
 from livebuilder.image.initramfs import Initramfs, make_initramfs
 from livebuilder.image.squashfs import SquashfsRoot
 from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH, boot_files
-from livebuilder.iso.plan import IMAGE_FACTS, IsoPlan, volume_id_for
+from livebuilder.iso.plan import IMAGE_FACTS, IMAGE_FILES, IsoPlan, volume_id_for
 from livebuilder.iso.writer import write_iso
 from livebuilder.sources.copyright import pack_copyrights
 from livebuilder.sources.installed import render_manifest
@@ -88,6 +90,7 @@ def _iso_files(plan: BuildPlan, initramfs: Initramfs) -> Mapping[str, Content]:
     files = {path: Content.from_bytes(data) for path, data in boot_files(plan.menu).items()}
     if plan.copyrights:
         files[_COPYRIGHTS] = Content.from_bytes(pack_copyrights(plan.copyrights))
+    files[IMAGE_FILES] = Content.from_bytes(GZIP.compress(plan.root[FILES_PATH].content.read()))
     files[IMAGE_FACTS] = Content.from_bytes(_render_manifest(facts).encode())
     files[KERNEL_PATH] = plan.kernel.image
     files[INITRAMFS_PATH] = Content.from_bytes(initramfs.data)
@@ -105,7 +108,12 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
         "livebuilder": __version__,
         "name": plan.profile.name,
         "profile": plan.profile.model_dump(
-            mode="json", exclude={"kernel": {"image", "modules"}, "root": {"path", "files"}, "initramfs": {"busybox"}}
+            mode="json",
+            exclude={
+                "kernel": {"image", "modules"},
+                "root": {"path", "rootfs", "files"},
+                "initramfs": {"busybox"},
+            },
         ),
         "source_date_epoch": plan.epoch,
         "kernel": {
@@ -132,6 +140,7 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
             "image_bytes": plan.image.size_bytes,
             "image_inodes": plan.image.inodes,
         },
+        "openwrt": plan.openwrt.to_json() if plan.openwrt else None,
         "disc": [
             {"path": path, "size": content.size, "sha256": content.sha256}
             for path, content in sorted(disc.all_files().items())

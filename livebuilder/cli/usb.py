@@ -350,6 +350,9 @@ def reset_stick(
 def diff_stick(
     target: Target,
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="Only what is at or below it, as in /etc.")] = "",
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="ISO", help="Only files that hide a newer one of this disc.")
+    ] = None,
     label: Label = "rootfs_data",
     as_json: Json = False,
 ) -> None:
@@ -360,13 +363,25 @@ def diff_stick(
       livebuilder usb diff /dev/sdb
 
       livebuilder usb diff stick.img /etc
+
+      livebuilder usb diff stick.img --against out/router.iso
     """
     from livebuilder.cli.stick import examine_storage
     from livebuilder.usb.backup import diff
+    from livebuilder.usb.content import read_content
+    from livebuilder.usb.stale import find_stale, image_files
     from livebuilder.usb.target import open_target
 
+    if against is not None and path:
+        raise UsageError("--against looks at the whole stick: leave PATH out")
+    newer = image_files(against) if against is not None else {}
     stick, volume = examine_storage(target, purpose="diff", label=label)
     with open_target(stick.device, writable=False) as opened:
+        if against is not None:
+            with read_content(opened, volume) as tree:
+                stale = find_stale(tree, newer, volume=volume.path, against=str(against))
+            show(stale.to_json(), stale.render(), as_json=as_json)
+            return
         report = diff(opened, volume, path)
     show(report.to_json(), report.render(), as_json=as_json)
 

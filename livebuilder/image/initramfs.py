@@ -34,7 +34,12 @@ ROOT_LOOP = 7
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What /init is told about the image it is in: /etc/livebuilder/image.conf."""
+    """What /init is told about the image it is in: /etc/livebuilder/image.conf.
+
+    `root_source` is the mount source of the root; `overlay_by` who lays the overlay, `init` or a `hook` in preinit.
+    `build` names the image's files, and `release` the system they are, for a stick that meets another image.
+    `banner`: /etc/banner is shown at login, and may be added to; `fstab`: /etc/config/fstab names the stick.
+    """
 
     version: str
     name: str
@@ -48,6 +53,12 @@ class ImageFacts:
     modules_storage: tuple[str, ...]
     modules_filesystems: tuple[str, ...]
     shared: tuple[str, ...] = ()
+    root_source: str = "/dev/root"
+    overlay_by: str = "init"
+    banner: bool = False
+    fstab: bool = False
+    build: str = ""
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ def render_image_conf(facts: ImageFacts) -> str:
         "LB_ROOT_DATA_KIB": str(facts.root.data_bytes // KIB),
         **_image_settings(facts.root, name=facts.name),
         "LB_ROOT_LOOP": str(ROOT_LOOP),
+        "LB_ROOT_SOURCE": facts.root_source,
         "LB_ROOT_INIT": facts.root_init,
         "LB_STORAGE_LABEL": facts.label,
         "LB_STORAGE_SETTLE": str(facts.settle_seconds),
@@ -87,6 +99,11 @@ def render_image_conf(facts: ImageFacts) -> str:
         "LB_MODULES_STORAGE": " ".join(facts.modules_storage),
         "LB_MODULES_FILESYSTEMS": " ".join(facts.modules_filesystems),
         "LB_SHARED": " ".join(facts.shared),
+        "LB_OVERLAY_BY": facts.overlay_by,
+        "LB_BANNER": "yes" if facts.banner else "no",
+        "LB_FSTAB": "yes" if facts.fstab else "no",
+        "LB_BUILD": facts.build,
+        "LB_RELEASE": facts.release,
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 

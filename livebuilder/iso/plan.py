@@ -16,6 +16,8 @@ ISOLINUX_BIN = "isolinux/isolinux.bin"
 BOOT_CATALOG = "isolinux/boot.cat"
 # Says what the image is, on every ISO of ours; `vm test` reads from it which stick to make.
 IMAGE_FACTS = "livebuilder.json"
+# The files of its root, with short hashes, for `usb diff --against`.
+IMAGE_FILES = "files.gz"
 
 # Names that ISO 9660 at level 2, Joliet, Rock Ridge and ISOLINUX (any version, Rock Ridge or not) read alike.
 _PART = re.compile(r"[A-Za-z0-9_]{1,30}")

@@ -40,6 +40,7 @@ VERSION = 1
 MANIFEST = "backup.json"
 CONTENT = "content"
 UPPER, WORK = FOLDERS
+ASIDE = ".livebuilder/aside"  # what /init took out of upper/ (initramfs/lib/upgrade.sh)
 _ZSTD_LEVEL = 10
 _OVERLAY = "trusted.overlay."
 
@@ -312,6 +313,7 @@ def without_changes(tree: RootTree, *, keep: Sequence[str]) -> RootTree:
         )
     wanted = RootTree()
     wish = RootTree(tree)
+    wish.remove(ASIDE)  # else /init would take it back
     for entry in tree:
         top = entry.path.partition("/")[0]
         if top not in FOLDERS or entry.path in FOLDERS:

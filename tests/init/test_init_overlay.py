@@ -11,7 +11,7 @@ from tests.support.init import InitMachine
 _FACTS = (
     "LB_VERSION=0.1.0 LB_NAME=attic-pc LB_KERNEL=6.1 LB_ROOT_UUID=u ROOT_MODE=ext2 ROOT_DEVICE=/dev/loop7 ROOT_TOOK=123"
     " ROOT_SIZE_BYTES=2 ROOT_USED_BYTES=1 ROOT_ATTEMPTS=1 ROOT_REASON='' MEMORY_TOTAL=3 MEMORY_AVAILABLE=2"
-    " MEMORY_NEEDED=1 LB_STORAGE_LABEL=rootfs_data STORAGE_DEVICE=/dev/sda1 STICK_FULL=no;"
+    " MEMORY_NEEDED=1 LB_OVERLAY_BY=init LB_STORAGE_LABEL=rootfs_data STORAGE_DEVICE=/dev/sda1 STICK_FULL=no;"
     ' mkdir -p "$STICK"; '
 )
 _SHOW = '; echo "$STORAGE_STATE|$FINAL_ROOT|$STORAGE_REASON"'
@@ -106,3 +106,31 @@ def test_a_kernel_without_overlayfs(machine: InitMachine) -> None:
 def test_volatile_mounts_nothing(machine: InitMachine) -> None:
     assert _lay(machine, "volatile") == "volatile|/newroot|"
     assert machine.commands == []
+
+
+def test_an_old_kernels_overlayfs_has_no_work_folder(machine: InitMachine) -> None:
+    machine.write("proc/filesystems", "nodev\toverlayfs\n\text4\n")
+    assert _lay(machine, "persistent") == "persistent|/merged|"
+    assert (
+        "mount -t overlayfs -o noatime,lowerdir=/newroot,upperdir=/stick/upper overlayfs:/overlay /merged"
+    ) in _mounts(machine)
+
+
+def test_a_root_that_lays_the_overlay_itself_finds_the_stick_and_the_record(machine: InitMachine) -> None:
+    old = machine.write("stick/upper/etc/livebuilder/boot.json", "old")
+    assert _lay(machine, "persistent", "LB_OVERLAY_BY=hook;") == "persistent|/newroot|"
+    assert _mounts(machine) == ["mount -o move /stick /newroot/overlay"]
+    assert machine.record["storage"]["state"] == "volatile", "until the hook has done it"
+    assert "preinit hook" in machine.record["storage"]["reason"]
+    ready = json.loads((machine.root / "newroot/etc/livebuilder/boot.json.ready").read_bytes())
+    assert (ready["storage"]["state"], ready["storage"]["reason"]) == ("persistent", None)
+    assert not old.exists()
+    assert all((machine.root / path).is_dir() for path in ("stick/upper", "stick/work", "newroot/rom", "newroot/mnt"))
+
+
+def test_a_hook_that_gets_no_stick_is_not_told_of_one(machine: InitMachine) -> None:
+    machine.failing["mount -o move @/stick @/newroot/overlay"] = 1
+    assert _lay(machine, "persistent", "LB_OVERLAY_BY=hook;").startswith(
+        "read-only|/merged|the stick could not be moved"
+    )
+    assert not (machine.root / "newroot/etc/livebuilder/boot.json.ready").exists()

@@ -39,10 +39,20 @@ def test_a_word_is_understood(machine: InitMachine, line: str, expected: str) ->
 
 
 @pytest.mark.parametrize(
+    ("line", "wanted"),
+    [("", "keep"), ("lb.stale=hide", "hide"), ("lb.stale=keep", "keep"), ("lb.stale=hide lb.stale=keep", "keep")],
+)
+def test_what_becomes_of_stale_files(machine: InitMachine, line: str, wanted: str) -> None:
+    machine.write("proc/cmdline", f"{line}\n")
+    assert machine.call('read_parameters; echo "$STALE_WANTED"').stdout == f"{wanted}\n"
+
+
+@pytest.mark.parametrize(
     "word",
     [
         "lb.foo", "lb.label=", "lb.label", "lb.storage=on", "lb.storage", "lb.settle=", "lb.settle=-1", "lb.settle=601",
-        "lb.settle=1.5", "lb.settle=99999", "lb.settle=0x10", "lb.rescue=1", "lb.debug=yes", "lb.", "lb.LABEL=x",
+        "lb.settle=1.5", "lb.settle=99999", "lb.settle=0x10", "lb.rescue=1", "lb.debug=yes", "lb.stale", "lb.stale=off",
+        "lb.", "lb.LABEL=x",
     ],
 )  # fmt: skip
 def test_a_word_that_is_not_understood_changes_nothing_and_is_reported(machine: InitMachine, word: str) -> None:

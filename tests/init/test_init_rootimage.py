@@ -300,3 +300,12 @@ def test_a_layer_goes_by_way_of_a_file_only_where_there_is_memory_for_it(
     assert machine.call(_BUILD).stdout == "ext2|1|\n"
     assert ("layer.cpio" in (machine.root / "seen").read_text()) is by_file
     assert not (machine.root / "image/layer.cpio").exists()
+
+
+def test_a_root_that_wants_it_is_mounted_by_the_name_of_its_loop_device(machine: InitMachine) -> None:
+    """From 14.07 on /dev/root is of no use to OpenWrt, and in a /dev that lists it first, in its way."""
+    configure(machine, LB_ROOT_SOURCE="/dev/loop7")
+    add_payload(machine)
+    machine.call(_BUILD)
+    assert "mount -t ext2 -o noatime /dev/loop7 /newroot" in machine.commands
+    assert not [line for line in machine.commands if "/dev/root" in line]

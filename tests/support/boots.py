@@ -84,6 +84,18 @@ class StorageFacts(_Facts):
     candidates: list[Candidate]
 
 
+class StaleFacts(_Facts):
+    count: int
+    hidden: int
+    files: list[str]
+
+
+class ImageRecord(_Facts):
+    build: str | None
+    before: str | None
+    stale: StaleFacts
+
+
 class ParameterFacts(_Facts):
     unknown: list[str]
 
@@ -98,6 +110,7 @@ class Record(_Facts):
     root: RootFacts
     memory: MemoryFacts
     storage: StorageFacts
+    image: ImageRecord
     parameters: ParameterFacts
     warnings: list[str]
 

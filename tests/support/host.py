@@ -1,4 +1,4 @@
-"""Tests that ask this host's own kernel: block devices, mounts.
+"""Tests that ask this host's own kernel, block devices, mounts, or for a file that only its user can give.
 
 Where it gives them to nobody (an ordinary user, a container) such tests are left out of the run: what they show is
 shown in a guest as well, by tests/vm/test_usb_stack.py, which every run has.
@@ -6,6 +6,7 @@ shown in a guest as well, by tests/vm/test_usb_stack.py, which every run has.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,11 @@ from livebuilder.sizes import MIB
 
 @cache
 def offers(need: str) -> bool:
-    """Whether the kernel lets us have `need`: "loop" is a loop device and a mount of it, else a file system."""
+    """Whether `need` can be had: "loop" is a loop device and a mount of it, a word in capitals a variable of the
+    environment that names a file, everything else a file system of this kernel.
+    """
+    if need.isupper():
+        return bool(os.environ.get(need))
     if need != "loop":
         return offers("loop") and any(
             line.split()[-1] == need for line in Path("/proc/filesystems").read_text().splitlines()

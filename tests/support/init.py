@@ -22,7 +22,7 @@ from livebuilder.process import Completed, run
 SHELLS = ("dash", "busybox ash")
 LIBRARIES = (
     "log", "text", "parameters", "devices", "modules", "memory", "rootimage", "squashfs", "superblock", "search",
-    "stick", "overlay", "storage", "record", "rescue", "handover",
+    "stick", "overlay", "storage", "upgrade", "record", "notice", "rescue", "handover",
 )  # fmt: skip
 
 _STAND_IN = r"""#!/bin/sh
@@ -39,7 +39,7 @@ done <"$FAILING"
 [ ! -e "$HOOKS/$1" ] || . "$HOOKS/$1"
 [ "$code" -eq 0 ] || exit "$code"
 case $1 in
-    mkdir | rm | mv | ln | cp | touch | chmod | fallocate | dd) exec "$@" ;;
+    mkdir | rm | mv | ln | cp | sed | touch | chmod | fallocate | dd) exec "$@" ;;
     cpio) exec "$@" --quiet --no-preserve-owner ;;
     mke2fs) exec busybox "$@" ;;
     mknod)
@@ -57,7 +57,7 @@ case $1 in
             esac
             shift
         done
-        if [ "$type" = overlay ]; then
+        if [ "${type%fs}" = overlay ]; then
             lower=${options#*lowerdir=} lower=${lower%%,*}
             cp -a "${lower##*:}/." "$target/" # what shows through an empty upper layer
         fi

@@ -174,6 +174,15 @@ def test_a_reset_keeps_what_is_to_be_kept(stick: Path) -> None:
     assert_holds(stick, wanted)
 
 
+def test_reset_forgets_what_was_put_aside() -> None:
+    tree = a_router()
+    tree.add(file(".livebuilder/aside/bin/x", "old"))
+    tree.add(file(".livebuilder/image", "aaaa attic 2"))
+    assert [entry.path for entry in without_changes(tree, keep=[]) if entry.path.startswith(".l")] == [
+        ".livebuilder", ".livebuilder/image"
+    ]  # fmt: skip
+
+
 def test_what_the_user_changed() -> None:
     tree = RootTree(
         [

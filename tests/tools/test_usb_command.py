@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 from pathlib import Path
 
 import pytest
 
+from livebuilder.iso.plan import IMAGE_FILES
+from livebuilder.iso.writer import write_iso
 from livebuilder.sizes import MIB
 from tests.support.builds import BuiltImage, assert_refused, run_main, start
 from tests.support.contents import a_router, a_stick, put
 from tests.support.documents import assert_documented
+from tests.support.isos import small_plan
 from tests.support.sticks import ext4_state, probe, read_file
 
 
@@ -138,6 +142,19 @@ def test_backup_and_restore(stick: Path, tmp_path: Path) -> None:
     assert_documented("usb restore", restored, may_lack={"kept[]", "removed[]"})
     assert run_main(*words, "--erase", "other.img").stdout.endswith("there was nothing to do\n")
     assert run_main("usb", "restore", archive, stick, "--yes").status == 0
+
+
+def test_diff_against_a_disc(stick: Path, tmp_path: Path) -> None:
+    iso = tmp_path / "router.iso"
+    differences = run_main("usb", "diff", stick, "--json").json["differences"]
+    listed = "".join(f"00000000 {one['path'][1:]}\n" for one in differences)
+    write_iso(small_plan(files={IMAGE_FILES: gzip.compress(listed.encode(), mtime=0)}), iso)
+    seen = run_main("usb", "diff", stick, "--against", iso, "--json").json
+    assert_documented("usb diff --against", seen)
+    assert seen["files"] and not any(one["known"] for one in seen["files"])
+    assert "lb.stale=hide" in run_main("usb", "diff", stick, "--against", iso).stdout
+    assert_refused(run_main("usb", "diff", stick, "--against", stick), "ISO")
+    assert run_main("usb", "diff", stick, "/etc", "--against", iso).status == 2
 
 
 def test_diff_and_reset(stick: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
+from livebuilder.openwrt.change import ChangeKind
 from livebuilder.profile import Profile, ProfileError, read_profile
 
 MANUAL = Path(__file__).parents[2] / "docs/profile.md"
@@ -88,6 +89,7 @@ max_size = "20M"
             "source": "archive",
             "packages": ("dropbear-bin", "e2fsprogs"),
             "path": str(tmp_path / "root.tar"),
+            "rootfs": None,
             "files": str(tmp_path / "files"),
             "owners": {"/etc/secret": "5:6"},
             "init": "/sbin/init",
@@ -95,6 +97,7 @@ max_size = "20M"
             "squashfs_block": 1024 * 1024,
             "free": 4 * 1024 * 1024,
         },
+        "openwrt": {"keep": ()},
         "initramfs": {"busybox": str(tmp_path / "busybox")},
         "modules": {"features": ("nic",), "extra": ("tun",)},
         "storage": {"label": "attic", "settle": 3},
@@ -174,6 +177,11 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         ('root.packages=["Bad Name"]', "is not a Debian package name"),
         ("root.source=directory", 'needs path = "…"'),
         ("root.path=/", "which source"),
+        ("root.source=openwrt", 'needs rootfs = "openwrt-…-rootfs.tar.gz"'),
+        ("root.rootfs=/x", 'has a rootfs, which source = "debian" does not use'),
+        ("root.rootfs=/nonexistent/*.gz", "root.rootfs: there is no file /nonexistent/*.gz"),
+        ('openwrt.keep=["modes"]', 'source = "debian" changes nothing that could be kept'),
+        ('openwrt.keep=["everything"]', "should be 'owners', 'modes'"),
         ('root.owners={"/x" = "root:root"}', "is not a numeric owner and group"),
         ("kernel.image=/boot/vmlinuz", "needs both image"),
         ("kernel.flavour=6 8 6", "is not a Debian kernel flavour"),
@@ -206,6 +214,23 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
 )
 def test_a_bad_value_is_refused_by_name(setting: str, said: str) -> None:
     assert said in "\n".join(problems(setting))
+
+
+def test_a_rootfs_may_be_a_pattern_for_one_file(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('[root]\nsource = "openwrt"\nrootfs = "openwrt-*-rootfs.tar.gz"\n')
+    (tmp_path / "openwrt-23.05.5-rootfs.tar.gz").write_bytes(b"")
+    profile = read_profile(tmp_path / "one.toml", settings=["openwrt.keep=['fstab']", "kernel.image=one.toml"])
+    assert profile.root.rootfs == str(tmp_path / "openwrt-23.05.5-rootfs.tar.gz")
+    assert profile.openwrt.keep == (ChangeKind.FSTAB,)
+    assert (profile.kernel.source, profile.kernel.modules) == ("files", None), "the root has the modules"
+    (tmp_path / "openwrt-24.10.0-rootfs.tar.gz").write_bytes(b"")
+    (said,) = problems(path=tmp_path / "one.toml")
+    assert "stands for 2 files (openwrt-23.05.5-rootfs.tar.gz, openwrt-24.10.0-rootfs.tar.gz): name one" in said
+
+
+def test_what_a_profile_says_itself_is_known() -> None:
+    profile = read_profile(None, settings=["root.init=/etc/preinit"])
+    assert profile.says("root.init") and not profile.says("output.compression")
 
 
 def test_the_hint_names_a_page_that_is_there() -> None:

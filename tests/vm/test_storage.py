@@ -355,7 +355,7 @@ def test_a_reboot_that_e2fsck_asks_for_happens_once(tmp_path: Path) -> None:
         session.wait_for(r"livebuilder: e2fsck repaired /dev/sda1 and asks for a reboot", timeout_seconds=SECONDS)
         assert session.wait_for_end(timeout_seconds=SECONDS) == 0
         assert "reboot: Restarting system" in session.text
-    marks = [name for name in list_folder(stick) if name.startswith(".livebuilder")]
+    marks = [name for name in list_folder(stick) if name.startswith(".livebuilder-")]
     assert len(marks) == 1
 
     with booting(image, sticks=[Stick(stick)], log=tmp_path / "second.log") as session:
@@ -363,4 +363,4 @@ def test_a_reboot_that_e2fsck_asks_for_happens_once(tmp_path: Path) -> None:
         power_off(session)
     assert "asks for a reboot" not in boot.text
     assert (boot.record.storage.state, boot.record.storage.fsck) == ("persistent", 2)
-    assert not [name for name in list_folder(stick) if name.startswith(".livebuilder")], "it would never reboot again"
+    assert not [name for name in list_folder(stick) if name.startswith(".livebuilder-")], "it would never reboot again"

@@ -65,7 +65,8 @@ def test_image_conf_of_a_squashfs_is_what_init_reads(tmp_path: Path) -> None:
     values = sourced(render_image_conf(replace(FACTS, root_mode="squashfs", root=image)), tmp_path)
     assert {name: values[name] for name in values if name.startswith("LB_ROOT_")} == {
         "LB_ROOT_MODE": "squashfs", "LB_ROOT_KIB": "132", "LB_ROOT_USED_KIB": "79", "LB_ROOT_NEEDED_KIB": "1465",
-        "LB_ROOT_ENTRIES": "12", "LB_ROOT_DATA_KIB": "50", "LB_ROOT_LOOP": "7", "LB_ROOT_INIT": "/etc/preinit",
+        "LB_ROOT_ENTRIES": "12", "LB_ROOT_DATA_KIB": "50", "LB_ROOT_LOOP": "7", "LB_ROOT_SOURCE": "/dev/root",
+        "LB_ROOT_INIT": "/etc/preinit",
     }  # fmt: skip
     read = {name for text in init_scripts().values() for name in re.findall(r"\$\{?(LB_[A-Z_]+)", text)}
     assert values.keys() <= read

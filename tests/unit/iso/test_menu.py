@@ -146,7 +146,7 @@ def test_the_help_names_every_way_to_call_an_entry() -> None:
 
 def test_every_parameter_of_init_is_explained() -> None:
     screen = halves(render_screen(menu(), "params.msg"))[1]
-    for parameter in ("lb.label=", "lb.storage=off", "lb.settle=", "lb.rescue", "lb.debug"):
+    for parameter in ("lb.label=", "lb.storage=off", "lb.settle=", "lb.stale=hide", "lb.rescue", "lb.debug"):
         assert f"    {parameter}" in screen
 
 
