@@ -414,6 +414,12 @@ def _image_facts(
     shared: tuple[str, ...],
 ) -> ImageFacts:
     file_systems = [name for name in _FILE_SYSTEM_FEATURES if name in profile.modules.features]
+    lenient = is_own_kernel(profile)
+    sticks = index.expand(_FEATURE_STICK, _patterns(_FEATURE_STICK, lenient=lenient), may_be_empty=lenient)
+
+    def known(*names: str) -> tuple[str, ...]:
+        return tuple(name for name in names if index.find(name) or index.is_builtin(name))
+
     return ImageFacts(
         version=__version__,
         name=profile.name,
@@ -423,9 +429,9 @@ def _image_facts(
         root_init=profile.root.init,
         label=profile.storage.label,
         settle_seconds=profile.storage.settle,
-        modules_root=("loop", "squashfs" if isinstance(image, SquashfsRoot) else "ext4"),
-        modules_storage=index.names(index.expand(_FEATURE_STICK)) if _FEATURE_STICK in profile.modules.features else (),
-        modules_filesystems=("overlay", "ext4", *file_systems),
+        modules_root=known("loop", "squashfs" if isinstance(image, SquashfsRoot) else "ext4"),
+        modules_storage=index.names(sticks) if _FEATURE_STICK in profile.modules.features else (),
+        modules_filesystems=known("overlay", "ext4", *file_systems),
         shared=shared,
     )
 

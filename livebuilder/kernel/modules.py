@@ -100,7 +100,8 @@ class ModuleIndex:
         return frozenset(
             [module_name(path) for path in self.builtin_paths]
             + [alias.decode("utf-8", "replace").replace("-", "_") for alias in aliases]
-            + [name for name in _names_in_features() if setting_of(name, self.config) == "y"]
+            # A module that is there as a file is none, whatever somebody believes of the configuration.
+            + [n for n in _names_in_features() if n not in self.paths and setting_of(n, self.config) == "y"]
         )
 
     @cached_property

@@ -8,16 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from livebuilder.cache import Cache, cache_root
+from livebuilder.kernel.modules import ModuleIndex, module_tree
+from livebuilder.openwrt.modules import flatten
 from livebuilder.sizes import MIB
+from livebuilder.sources.debian import DebianArchive
 from livebuilder.tree import Content, RootTree
 from livebuilder.vm.machine import Stick
 from livebuilder.vm.menu import read_config
 from tests.support.boots import SECONDS, Boot, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command, shared_folder
+from tests.support.kernel_patch import kernel_without_devtmpfs
 from tests.support.openwrt import LIST_FACTS, busybox_root, facts_of, openwrt_root, parse_facts, write_archive
 from tests.support.sticks import read_file, stick_image
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.network]
 
 PROFILE = """\
 name = "owrt"
@@ -137,11 +142,30 @@ def assert_layout(mounts: str) -> None:
     assert found["/dev"][2] == found["/tmp"][2] == "tmpfs"
 
 
-def test_without_a_stick_its_login_says_so(procd_image: BuiltImage, tmp_path: Path) -> None:
-    with booting(procd_image, "lb.settle=0", log=tmp_path / "boot.log") as session:
+def own_kernel_image(folder: Path) -> BuiltImage:
+    """A root with the modules of its own kernel: that is Debian's, made to have no devtmpfs, as OpenWrt's have none."""
+    kernel = DebianArchive(cache=Cache(cache_root())).kernel().kernel
+    index = ModuleIndex.from_kernel(kernel)
+    names = ("loop", "ext4", "overlay", "sd_mod", "usb-storage", "ehci-pci", "tun")
+    flat, _ = flatten(module_tree(kernel, index, names), kernel.release, name_limit=None)
+    root = openwrt_root("procd", version="18.06.1")
+    root.remove("lib/modules/4.14.63")
+    root.overlay(RootTree(entry for entry in flat if entry.path.endswith(".ko")))
+    folder.mkdir()
+    (folder / "vmlinuz").write_bytes(kernel_without_devtmpfs(kernel.image.read()))
+    return build(folder, root, settings=(f"kernel.image={folder / 'vmlinuz'}", "modules.features=['usb-storage']"))
+
+
+def test_without_a_stick_its_login_says_so(tmp_path: Path) -> None:
+    """With the root's own kernel, which has no devtmpfs."""
+    image = own_kernel_image(tmp_path / "own")
+    with booting(image, "lb.settle=0", log=tmp_path / "boot.log") as session:
         boot, shell = observe(session)
         fstab = shell.run("grep enabled /etc/config/fstab; cat /tmp/mount_root").output
-    assert boot.record.storage.state == "volatile"
+        loaded = shell.run("cat /proc/modules; cat /tmp/kmodloader").output
+    assert "the kernel has no devtmpfs" in boot.steps
+    assert (boot.record.root.mode, boot.record.storage.state) == ("ext2", "volatile")
+    assert {"usb_storage", "tun", "ext4"} <= set(re.findall(r"^(\w+) ", loaded, re.MULTILINE))
     assert "CHANGES ARE NOT KEPT: this system runs from memory only" in boot.login
     assert "Why: no stick labelled rootfs_data" in boot.login
     assert "option enabled '0'" in fstab, "OpenWrt's own extroot is not to take what /init left alone"

@@ -205,3 +205,9 @@ def test_what_is_listed_as_built_in_is_not_listed_again(tmp_path: Path) -> None:
     kernel = kernel_from_files(*write_kernel(tmp_path, config="CONFIG_SERIO_I8042=y\nCONFIG_KEYBOARD_ATKBD=y\n"))
     builtin = text(module_tree(kernel, ModuleIndex.from_kernel(kernel), []), "builtin").split()
     assert builtin == [*BUILTIN, "kernel/atkbd.ko"]
+
+
+def test_a_module_that_is_a_file_is_not_linked_in(tmp_path: Path) -> None:
+    modules = read_modules(write_modules(tmp_path))
+    index = ModuleIndex.from_tree(modules, config={"CONFIG_BLK_DEV_LOOP": "y", "CONFIG_OVERLAY_FS": "y"})
+    assert "overlay" in index.builtin and "loop" not in index.builtin
