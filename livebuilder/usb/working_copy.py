@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ from livebuilder.usb.filesystem import EXT, FILE_SYSTEMS, REFUSED, DamagedError,
 from livebuilder.usb.ranges import Range, differing, merged, pieces, subtracted
 from livebuilder.usb.superblock import read_superblock
 from livebuilder.usb.target import Target
+
+_MARKED = re.compile(r"\[Fail\]|\[ASSERT\]|^ERROR: ")  # how fsck.f2fs and btrfs tell a fault from what is fine
 
 
 @contextmanager
@@ -86,6 +89,8 @@ class WorkingCopy:
                 used = merged([*used, *self._used(self._read_image)])
                 self._copy(used)
             self._mend()
+        elif fault := self._fault():
+            raise DamagedError(f"the file system on {self.volume.path} is damaged: {fault}", hint=self._cure())
         self._used_before = used
 
     def _mend(self) -> None:
@@ -124,12 +129,15 @@ class WorkingCopy:
 
     def check(self) -> None:
         """Raises `LivebuilderError` when the changed copy is not sound."""
-        done = run(check_command(FILE_SYSTEMS[self.volume.fs], self.image).argv, check=False)
-        if done.returncode:
+        if fault := self._fault():
             raise LivebuilderError(
-                f"a copy of {self.volume.path} was changed and is not sound: {_first_fault(done.stdout)};"
-                " nothing was written"
+                f"a copy of {self.volume.path} was changed and is not sound: {fault}; nothing was written"
             )
+
+    def _fault(self) -> str:
+        """What its checker finds wrong with the copy, or ""."""
+        done = run(check_command(FILE_SYSTEMS[self.volume.fs], self.image).argv, check=False)
+        return _first_fault(done.stdout + done.stderr) if done.returncode else ""
 
     def write_back(self, *, progress: Progress) -> None:
         """Write what differs to the stick and read it back."""
@@ -188,7 +196,12 @@ class WorkingCopy:
     def _cure(self) -> str:
         path, offset = self.volume.path, self.volume.offset_bytes
         within = path == self._target.device.path and offset  # an image file, or a disk without nodes for partitions
-        return f"e2fsck -f {shlex.quote(f'{path}?offset={offset}' if within else path)}"
+        if self.volume.fs in EXT:
+            return f"e2fsck -f {shlex.quote(f'{path}?offset={offset}' if within else path)}"
+        where = shlex.quote(path)
+        if within:
+            where = f"$(losetup --find --show --offset {offset} --sizelimit {self.volume.size_bytes} {where})"
+        return f"fsck.f2fs {where}" if self.volume.fs == "f2fs" else f"btrfs check {where}   # tells more"
 
     def _copy(self, ranges: Iterable[Range]) -> None:
         """Have `ranges`, and nothing else, in a sparse file as long as the partition."""
@@ -201,9 +214,10 @@ class WorkingCopy:
 
 
 def _first_fault(text: str) -> str:
-    """What a checker found, without the names of its passes."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Pass ")]
-    return (lines or ["the checker does not say where"])[0]
+    """What a checker found, without the names of its passes and what it says of itself."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("Pass ")]
+    marked = [line for line in lines if _MARKED.search(line)]
+    return (marked or lines or ["the checker does not say where"])[0]
 
 
 def _last_line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import tempfile
 from pathlib import Path
 
@@ -212,6 +213,40 @@ def test_no_file_system_for_settings_is_refused(tmp_path: Path) -> None:
             btrfs = Volume(path="x1", number=1, offset_bytes=MIB, size_bytes=22 * MIB, fs="btrfs")
             with pytest.raises(LivebuilderError, match="only root"), read_content(target, btrfs):
                 pass
+
+
+@pytest.mark.host("btrfs")
+def test_of_btrfs_too_what_was_never_unmounted_is_found(tmp_path: Path) -> None:
+    path, live, mounted = a_stick(tmp_path / "stick", "btrfs", size_bytes=128 * MIB), tmp_path / "live", tmp_path / "m"
+    mounted.mkdir()
+    live.write_bytes(path.read_bytes())
+    run(["mount", "-o", f"loop,offset={MIB}", live, mounted])
+    try:
+        with (mounted / "upper/late").open("w") as stream:
+            stream.write("late")
+            stream.flush()
+            os.fsync(stream.fileno())  # into the log tree, and no further
+        path.write_bytes(live.read_bytes())  # the plug is pulled
+    finally:
+        run(["umount", mounted])
+    with opened(path, writable=False) as (target, volume), read_content(target, volume) as tree:
+        assert tree["upper/late"].content.read() == b"late"
+
+
+@pytest.mark.host("loop")
+@pytest.mark.parametrize(("fs", "cure"), [("btrfs", "btrfs check"), ("f2fs", "fsck.f2fs")])
+def test_of_these_too_a_damaged_one_is_refused(tmp_path: Path, fs: str, cure: str) -> None:
+    path = a_stick(tmp_path / "stick", fs, size_bytes=128 * MIB)
+    image = bytearray(path.read_bytes())
+    for at in range(6 * MIB, 127 * MIB, 4096):  # all of the trees, and none of the superblocks
+        if any(image[at : at + 4096]):
+            image[at : at + 4096] = os.urandom(4096)
+    path.write_bytes(image)
+    with pytest.raises(LivebuilderError) as caught:
+        put(path, RootTree())
+    assert re.search(r" is damaged: .*(ERROR|\[ASSERT\]|\[Fail\]).* is untouched", caught.value.message)
+    assert (caught.value.hint or "").startswith(f"{cure} $(losetup --find --show --offset {MIB} ")
+    assert path.read_bytes() == image
 
 
 @pytest.mark.parametrize("fs", [pytest.param(fs, marks=pytest.mark.host(fs)) for fs in ("btrfs", "f2fs")])
