@@ -242,6 +242,8 @@ def boot_sentence(device: BlockDevice, *, label: str, damaged: bool = False) -> 
     found = storage_of(device, label)
     if found:
         volume = found[0]
+        if damaged and volume.fs not in EXT:  # /init mends ext alone
+            return f"mount {volume.path} as it is, and keep no settings if that cannot be done"
         if damaged:
             return f"try to mend {volume.path} with its own e2fsck, and keep no settings if it cannot"
         return f"keep its settings on {volume.path} ({volume.fs}, UUID {volume.uuid})"

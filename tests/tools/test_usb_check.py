@@ -91,6 +91,12 @@ def test_what_is_damaged_or_missing(tmp_path: Path) -> None:
     assert "try to mend" in report.boot
 
 
+def test_what_a_boot_makes_of_a_damaged_one() -> None:
+    for fs, said in (("ext4", "try to mend"), ("f2fs", "mount /dev/sdx1 as it is")):
+        device = replace(DISK, volumes=(replace(VOLUME, fs=fs),))
+        assert said in boot_sentence(device, label=LABEL, damaged=True)
+
+
 @pytest.mark.parametrize(
     "label", ["ROOTFS_DATA", "rootfs-data", "rootfs_data ", "rootfs data", "rootfs_dat", "rootfsdata"]
 )

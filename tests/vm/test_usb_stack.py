@@ -94,6 +94,29 @@ ln -s key etc/link; mkfifo etc/pipe
 python3 -c "import os; os.setxattr('etc/key', 'user.note', b'kept'); os.utime('etc/key', (1e9, 1e9))"
 cd /; umount /tmp/merged /media
 """
+# The plug is pulled while a file is in the file system's log alone: the stick as it is then, in an image.
+_PULL = """\
+set -e
+mount @1 /media
+echo late >/media/upper/late
+python3 -c "import os; os.fsync(os.open('/media/upper/late', 0))"
+dd if=@1 of=/tmp/pulled.img bs=1M iflag=direct
+rm /media/upper/late
+umount /media
+"""
+# A root whose `/` is a folder on the guest's /tmp, and so no mount.
+_JAIL = """\
+mkdir -p /tmp/jail/tmp
+for entry in /*; do
+    case $entry in
+        /tmp) ;;
+        *) if [ -L "$entry" ]; then ln -sfn "$(readlink "$entry")" "/tmp/jail$entry"
+           elif [ -d "$entry" ]; then mkdir -p "/tmp/jail$entry" && mount --rbind "$entry" "/tmp/jail$entry"; fi ;;
+    esac
+done
+mkdir -p /dev/shm && mount -t tmpfs shm /tmp/jail/dev/shm
+exec chroot /tmp/jail "$@"
+"""
 _LIST = """\
 import json, os, sys
 found = {}
@@ -247,6 +270,40 @@ class TestSticks:
         assert pc.run(f"livebuilder usb reset {second} --erase SECOND-0002 --keep /etc/key").status == 0
         left = tree_of(pc, f"{second}1")
         assert "/media/upper/etc/key" in left and "/media/upper/www" not in left and "/media/upper/etc/motd" not in left
+
+    def test_what_has_to_be_mounted_is_carried_from_f2fs_to_btrfs_and_back(self, pc: UsbGuest) -> None:
+        used = device_of(pc, "USED-0004")
+        assert pc.run(f"livebuilder usb prepare {used} --erase USED-0004 --fs f2fs").status == 0
+        (pc.share / "use.sh").write_text(_USE.replace("@1", f"{used}1"))
+        (pc.share / "pull.sh").write_text(_PULL.replace("@1", f"{used}1"))
+        assert pc.run("sh /mnt/use.sh").status == 0
+        before = tree_of(pc, f"{used}1")
+        assert "trusted.overlay.opaque" in before["/media/upper/www"][-1]
+        pulled = pc.run(
+            "sh /mnt/pull.sh && fsck.f2fs --dry-run /tmp/pulled.img && livebuilder usb diff /tmp/pulled.img"
+        )
+        assert pulled.status == 0 and " /late\n" in pulled.output, "what is in the log alone is there too"
+        for command in (
+            f"livebuilder usb check {used}",
+            f"livebuilder usb backup {used} /mnt/f.tar.zst",
+            f"livebuilder usb prepare {used} --erase USED-0004 --fs btrfs",
+            f"livebuilder usb restore /mnt/f.tar.zst {used} --erase USED-0004",
+        ):
+            done = pc.run(command)
+            assert done.status == 0, done.output
+        assert tree_of(pc, f"{used}1") == before
+        assert pc.run(f"livebuilder usb reset {used} --erase USED-0004 --keep /etc/key").status == 0
+        left = json.loads(pc.run(f"livebuilder --quiet usb diff {used} --json").output)["differences"]
+        assert [one["path"] for one in left] == ["/etc/key"]
+        assert pc.run("grep livebuilder- /proc/mounts; losetup -a").output == "", "nothing stays mounted"
+
+    def test_in_a_chroot_that_is_no_mount_it_says_what_helps(self, pc: UsbGuest) -> None:
+        used = device_of(pc, "USED-0004")
+        (pc.share / "jail.sh").write_text(_JAIL)
+        refused = pc.run(f"unshare --mount sh /mnt/jail.sh livebuilder usb diff {used}")
+        assert refused.status == 1 and "without others seeing it" in refused.output, refused.output
+        done = pc.run(f"unshare --mount sh /mnt/jail.sh env TMPDIR=/dev/shm livebuilder usb diff {used}")
+        assert done.status == 0 and " /etc/key" in done.output, done.output
 
     def test_without_udevd_the_kernel_tells_enough(self, pc: UsbGuest) -> None:
         with_udev = listed(pc)
