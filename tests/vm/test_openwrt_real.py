@@ -16,7 +16,7 @@ import pytest
 from livebuilder.cache import Cache, cache_root
 from livebuilder.sizes import MIB
 from livebuilder.sources.openwrt import OpenwrtRoot, read_openwrt_root
-from livebuilder.tree import Kind
+from livebuilder.tree import Kind, is_implied
 from livebuilder.vm.machine import Stick
 from tests.support.boots import SECONDS, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command
@@ -102,7 +102,8 @@ def assert_modes(listing: bytes, root: OpenwrtRoot) -> None:
     """`ls -lnd` says the same of mode and owner; a root that is all one other user's is root's by now."""
     rows = (line.split(None, 4) for line in listing.decode("utf-8", "surrogateescape").splitlines())
     found = {row[4].partition(" ./")[2].partition(" -> ")[0]: (row[0], row[2], row[3]) for row in rows}
-    one_user = {entry.uid for entry in root.tree} != {0} and len({entry.uid for entry in root.tree}) == 1
+    users = {entry.uid for entry in root.tree if not is_implied(entry) and entry.kind is not Kind.HARDLINK}
+    one_user = len(users) == 1 and users != {0}
     for entry in root.tree:
         if entry.kind is Kind.HARDLINK or _OURS.match(entry.path) or entry.path in ("tmp", "root", "etc/shadow"):
             continue
