@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from livebuilder.image.router import router_tree, service_links
 from livebuilder.image.squashfs import SquashfsRoot, make_squashfs
 from livebuilder.iso.loader import Loader
 from livebuilder.iso.menu import BootMenu, menu_for
-from livebuilder.kernel.image import Kernel, lacks_for_squashfs, unpackable_compressions
+from livebuilder.kernel.image import Kernel, is_64_bit, lacks_for_squashfs, unpackable_compressions
 from livebuilder.kernel.modinfo import is_module, module_name
 from livebuilder.kernel.modules import FeaturePattern, ModuleIndex, module_tree, read_feature
 from livebuilder.openwrt.change import ChangeKind
@@ -45,6 +46,7 @@ from livebuilder.sources.openwrt import OpenwrtRoot
 from livebuilder.tree import Kind, RootTree, device, directory, file
 
 _OTHER_INIT = "/sbin/init"
+_EM_386, _EM_X86_64 = 3, 62
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
 _FEATURE_SQUASHFS = "squashfs"  # in its place, before there is a root, where that is one
@@ -192,6 +194,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         root.verify()
         root_init = _root_init(root, profile)
         _check_init(root, root_init)
+        _check_processor(root, root_init, sources.kernel)
         image = _root_image(profile, root, early_modules, epoch=epoch, cache=request.cache)
         tools = tools_tree(busybox=sources.busybox, modules=early_modules)
         shared = () if is_squashfs else shared_paths(tools, root)
@@ -390,6 +393,33 @@ def _check_init(root: RootTree, init: str) -> None:
             f"{init} in the root is not executable (mode {mode:04o})",
             hint="chmod +x the file, or put one that is into root.files",
         )
+
+
+def _check_processor(root: RootTree, init: str, kernel: Kernel) -> None:
+    """The kernel has to run what the root starts with: e_machine in the header of an ELF file, elf(5)."""
+    head = _head(root, init)
+    if head.startswith(b"#!"):
+        interpreter = os.fsdecode(head[2:].split(b"\n", 1)[0].strip().split(b" ", 1)[0])
+        head = _head(root, interpreter)
+    if not head.startswith(b"\x7fELF") or len(head) < 20:
+        return
+    machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
+    if machine == _EM_X86_64 and not is_64_bit(kernel):
+        raise LivebuilderError(
+            f"the programs of the root are for 64-bit processors, and Linux {kernel.release} is not",
+            hint="take the root for 32 bits (x86/generic, x86/legacy), or give a 64-bit kernel with kernel.image",
+        )
+    if machine not in (_EM_386, _EM_X86_64):
+        raise LivebuilderError(
+            f"the programs of the root are not for a PC (ELF machine {machine})", hint="take a root for x86"
+        )
+
+
+def _head(root: RootTree, path: str) -> bytes:
+    entry = root.resolve(path)
+    if entry is None or entry.kind not in (Kind.FILE, Kind.HARDLINK):
+        return b""
+    return next(root.content_of(entry).pieces(piece_bytes=256), b"")
 
 
 def _cmdline(profile: Profile, root: OpenwrtRoot | None) -> str:

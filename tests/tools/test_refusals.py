@@ -171,6 +171,13 @@ def test_an_init_behind_a_dead_link(bench: Bench) -> None:
     assert_refused(bench.build("--set", "root.init=/init"), "/init")
 
 
+@pytest.mark.parametrize(("machine", "said"), [(62, "64-bit processors"), (40, "not for a PC (ELF machine 40)")])
+def test_programs_for_another_processor(bench: Bench, machine: int, said: str) -> None:
+    busybox = bench.folder / "root/bin/busybox"
+    busybox.write_bytes(busybox.read_bytes()[:18] + machine.to_bytes(2, "little") + busybox.read_bytes()[20:])
+    assert_refused(bench.build(), said)
+
+
 def test_a_root_that_is_not_there(bench: Bench) -> None:
     assert_refused(bench.build("--set", "root.path=nowhere"), "root.path: there is no folder", "nowhere")
 
