@@ -34,6 +34,13 @@ def test_input_goes_in_and_without_one_there_is_none() -> None:
     assert run(["cat"], timeout_seconds=20).stdout_bytes == b""
 
 
+def test_a_file_goes_in_from_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "given").write_bytes(b"headbody")
+    with (tmp_path / "given").open("rb", buffering=0) as stream:
+        stream.seek(4)
+        assert run(["cat"], input_file=stream).stdout_bytes == b"body"
+
+
 def test_words_are_not_split_and_paths_are_words(tmp_path: Path) -> None:
     assert run(["printf", "%s|", "a b", "$HOME", tmp_path]).stdout == f"a b|$HOME|{tmp_path}|"
 
