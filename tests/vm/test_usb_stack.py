@@ -279,12 +279,9 @@ class TestSticks:
         assert pc.run("sh /mnt/use.sh").status == 0
         before = tree_of(pc, f"{used}1")
         assert "trusted.overlay.opaque" in before["/media/upper/www"][-1]
-        pulled = pc.run(
-            "sh /mnt/pull.sh && fsck.f2fs --dry-run /tmp/pulled.img && livebuilder usb diff /tmp/pulled.img"
-        )
+        pulled = pc.run("sh /mnt/pull.sh && livebuilder usb diff /tmp/pulled.img")
         assert pulled.status == 0 and " /late\n" in pulled.output, "what is in the log alone is there too"
         for command in (
-            f"livebuilder usb check {used}",
             f"livebuilder usb backup {used} /mnt/f.tar.zst",
             f"livebuilder usb prepare {used} --erase USED-0004 --fs btrfs",
             f"livebuilder usb restore /mnt/f.tar.zst {used} --erase USED-0004",
@@ -293,8 +290,8 @@ class TestSticks:
             assert done.status == 0, done.output
         assert tree_of(pc, f"{used}1") == before
         assert pc.run(f"livebuilder usb reset {used} --erase USED-0004 --keep /etc/key").status == 0
-        left = json.loads(pc.run(f"livebuilder --quiet usb diff {used} --json").output)["differences"]
-        assert [one["path"] for one in left] == ["/etc/key"]
+        left = tree_of(pc, f"{used}1")
+        assert "/media/upper/etc/key" in left and "/media/upper/www" not in left and "/media/upper/etc/motd" not in left
         assert pc.run("grep livebuilder- /proc/mounts; losetup -a").output == "", "nothing stays mounted"
 
     def test_in_a_chroot_that_is_no_mount_it_says_what_helps(self, pc: UsbGuest) -> None:
