@@ -21,6 +21,12 @@ from livebuilder.openwrt.change import ChangeKind
 from livebuilder.sizes import KIB, MIB, parse_size
 
 BUILT_IN = "the built-in profile"
+# By the root's source: how a package is called, and what that is. `-NAME` takes one out of an OpenWrt root.
+_PACKAGE_NAMES = {
+    "debian": (re.compile(r"[a-z0-9][a-z0-9.+-]+"), "a Debian package name"),
+    "openwrt": (re.compile(r"-?[A-Za-z0-9][A-Za-z0-9_.+-]*"), "the name of an OpenWrt package"),
+}
+_FEED_LINE = re.compile(r"src(/gz)?\s")
 
 
 class ProfileError(LivebuilderError):
@@ -71,16 +77,24 @@ def _block_size(value: int) -> int:
     return value
 
 
+def _feed(value: str) -> str:
+    if "://" in value and not _FEED_LINE.match(value) and not re.fullmatch(r"https?://[^\s/?#@]+[^\s?#]*", value):
+        raise ValueError(f"{value!r} is not the address of a release: it looks like https://HOST/releases/23.05.5")
+    if _FEED_LINE.match(value) and not re.fullmatch(r"src(/gz)?\s+[\w.+-]+\s+(https?://[^\s?#@]+|/\S+)", value):
+        raise ValueError(f"{value!r} is no feed: write src/gz NAME URL, as in OpenWrt's customfeeds.conf")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 BlockSize = Annotated[int, BeforeValidator(_size), AfterValidator(_block_size)]
 Budget = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_budget)]
 RootPath = Annotated[str, AfterValidator(_absolute)]
 Name = Annotated[str, _matching(r"[a-z0-9][a-z0-9._-]{0,31}", "a name (a-z, 0-9, . _ -; at most 32)")]
-PackageName = Annotated[str, _matching(r"[a-z0-9][a-z0-9.+-]+", "a Debian package name")]
 ModuleWord = Annotated[str, _matching(r"[A-Za-z0-9_-]+", "a name of a feature or module")]
 Console = Annotated[str, _matching(r"tty[A-Za-z]*\d+(,\d+[noe]?\d?r?)?", "a console (tty0, ttyS0,115200n8)")]
 Label = Annotated[str, AfterValidator(_label)]
 Owner = Annotated[str, _matching(r"\d+:\d+", "a numeric owner and group (0:0)")]
+FeedWord = Annotated[str, AfterValidator(_feed)]
 Words = Annotated[str, _matching(r"[ -~]*", "one line of plain ASCII")]
 NamePart = Annotated[
     str, _matching(r"[A-Za-z0-9._+~-]{0,32}", "a part of a name (letters, digits, . _ + ~ -; at most 32)")
@@ -104,7 +118,7 @@ class RootSection(_Section):
     """What the router's root is made of."""
 
     source: Literal["debian", "directory", "archive", "openwrt"] = "debian"
-    packages: tuple[PackageName, ...] = Field(default=("dropbear-bin", "e2fsprogs"), strict=False)
+    packages: tuple[str, ...] = Field(default=("dropbear-bin", "e2fsprogs"), strict=False)
     path: str | None = None
     rootfs: str | None = None
     files: str | None = None
@@ -116,9 +130,12 @@ class RootSection(_Section):
 
 
 class OpenwrtSection(_Section):
-    """What is done to an OpenWrt root."""
+    """What is done to an OpenWrt root, and where its packages come from."""
 
     keep: tuple[Annotated[ChangeKind, Field(strict=False)], ...] = Field(default=(), strict=False)
+    feeds: tuple[FeedWord, ...] = Field(default=(), strict=False)
+    keys: tuple[str, ...] = Field(default=(), strict=False)
+    hash_only: bool = False
 
 
 class InitramfsSection(_Section):
@@ -197,10 +214,12 @@ def read_profile(path: Path | None, *, settings: Sequence[str] = ()) -> Profile:
     problems: list[str] = []
     profile: Profile | None = None
     try:
-        profile = Profile.model_validate(_with_implied_source(values))
+        profile = Profile.model_validate(_with_implied(values))
     except ValidationError as error:
         problems += [_describe(detail) for detail in error.errors()]
-    problems += [*_combinations(values), *_unknown_features(values), *_missing_files(values, base)]
+    problems += [
+        *_combinations(values), *_wrong_packages(values), *_unknown_features(values), *_missing_files(values, base),
+    ]  # fmt: skip
     if problems or profile is None:
         raise ProfileError(
             "\n".join(f"{where}: {problem}" for problem in problems),
@@ -287,20 +306,22 @@ def _get(values: Mapping[str, Any], section: str, key: str) -> object:
     return table.get(key) if isinstance(table, dict) else None
 
 
-def _with_implied_source(values: dict[str, Any]) -> dict[str, Any]:
-    """A kernel image of one's own needs no `source = "files"`."""
-    kernel = values.get("kernel")
+def _with_implied(values: dict[str, Any]) -> dict[str, Any]:
+    """A kernel image of one's own needs no `source = "files"`; a root that is not Debian's has no Debian packages."""
+    kernel, root = values.get("kernel"), values.get("root")
     if isinstance(kernel, dict) and "source" not in kernel and {"image", "modules"} & kernel.keys():
-        return {**values, "kernel": {**kernel, "source": "files"}}
+        values = {**values, "kernel": {**kernel, "source": "files"}}
+    if isinstance(root, dict) and root.get("source", "debian") != "debian":
+        values = {**values, "root": {"packages": [], **root}}
     return values
 
 
 def _combinations(values: dict[str, Any]) -> Iterator[str]:
     """Keys that need or exclude one another; looked for in the TOML itself, so that other mistakes hide none."""
-    implied = _with_implied_source(values)
+    implied = _with_implied(values)
     kernel, root = _get(implied, "kernel", "source") or "debian", _get(values, "root", "source") or "debian"
     image, modules = _get(values, "kernel", "image"), _get(values, "kernel", "modules")
-    from_root = image and _get(values, "root", "source") == "openwrt"  # then the root has the modules
+    from_root = root == "openwrt" and not modules  # then the root has the modules, and its image may have the kernel
     if kernel == "files" and not (image and modules) and not from_root:
         yield 'kernel: needs both image = "…/vmlinuz" and modules = "…/lib/modules/VERSION"'
     if kernel == "debian" and (image or modules):
@@ -315,10 +336,25 @@ def _combinations(values: dict[str, Any]) -> Iterator[str]:
         yield f'root: has a rootfs, which source = "{root}" does not use'
     if root != "openwrt" and _get(values, "openwrt", "keep"):
         yield f'openwrt.keep: source = "{root}" changes nothing that could be kept'
-    if root in ("directory", "archive", "openwrt") and _get(values, "root", "packages") is not None:
+    for key in ("feeds", "keys", "hash_only"):
+        if root != "openwrt" and _get(values, "openwrt", key):
+            yield f'openwrt.{key}: source = "{root}" gets nothing from feeds of OpenWrt'
+    if _get(values, "openwrt", "keys") and _get(values, "openwrt", "hash_only"):
+        yield "openwrt: keys and hash_only = true exclude each other"
+    if root in ("directory", "archive") and _get(values, "root", "packages") is not None:
         yield f'root: has packages, which source = "{root}" does not use'
     if _get(values, "root", "owners") and not _get(values, "root", "files"):
         yield "root.owners: has no files whose owners it could name: root.files is not set"
+
+
+def _wrong_packages(values: Mapping[str, Any]) -> Iterator[str]:
+    source, packages = _get(values, "root", "source") or "debian", _get(values, "root", "packages")
+    if not isinstance(packages, list) or source not in ("debian", "openwrt"):
+        return
+    pattern, description = _PACKAGE_NAMES[str(source)]
+    for name in packages:
+        if isinstance(name, str) and pattern.fullmatch(name) is None:
+            yield f"root.packages: {name!r} is not {description}"
 
 
 def _unknown_features(values: Mapping[str, Any]) -> Iterator[str]:
@@ -342,19 +378,36 @@ def _missing_files(values: Mapping[str, Any], base: Path) -> Iterator[str]:
         ("initramfs", "busybox", False),
     ):
         value = _get(values, section, key)
-        if not isinstance(value, str):
-            continue
-        try:
-            path = _absolute_path(value, base)
-            if key == "rootfs":
-                yield from _unclear_rootfs(path)
-                continue
-            there = path.is_dir() if folder else path.is_file()
-        except (RuntimeError, ValueError, OSError) as error:  # ~nobody/x, a NUL, a name that is too long
-            yield f"{section}.{key}: {value!r} cannot be a path here: {error}"
-            continue
-        if not there:
-            yield f"{section}.{key}: there is no {'folder' if folder else 'file'} {path}"
+        if isinstance(value, str):
+            yield from _missing(section, key, value, base, folder=folder)
+    yield from _missing_of_lists(values, base)
+
+
+def _missing(section: str, key: str, value: str, base: Path, *, folder: bool) -> Iterator[str]:
+    try:
+        path = _absolute_path(value, base)
+        if key == "rootfs":
+            yield from _unclear_rootfs(path)
+            return
+        there = path.is_dir() if folder else path.is_file()
+    except (RuntimeError, ValueError, OSError) as error:  # ~nobody/x, a NUL, a name that is too long
+        yield f"{section}.{key}: {value!r} cannot be a path here: {error}"
+        return
+    if not there:
+        yield f"{section}.{key}: there is no {'folder' if folder else 'file'} {path}"
+
+
+def _missing_of_lists(values: Mapping[str, Any], base: Path) -> Iterator[str]:
+    for key, folder in (("keys", False), ("feeds", True)):
+        told = _get(values, "openwrt", key)
+        for value in told if isinstance(told, list) else []:
+            if isinstance(value, str) and not (folder and _is_remote(value)):
+                yield from _missing("openwrt", key, value, base, folder=folder)
+
+
+def _is_remote(feed: str) -> bool:
+    """Whether a word of `openwrt.feeds` is no folder."""
+    return "://" in feed or _FEED_LINE.match(feed) is not None
 
 
 def _unclear_rootfs(pattern: Path) -> Iterator[str]:
@@ -385,11 +438,16 @@ def _with_absolute_paths(profile: Profile, base: Path) -> Profile:
     root = {"path": absolute(profile.root.path), "files": absolute(profile.root.files)}
     if profile.root.rootfs:
         root["rootfs"] = str(_matches(_absolute_path(profile.root.rootfs, base))[0])
+    openwrt = {
+        "keys": tuple(str(_absolute_path(key, base)) for key in profile.openwrt.keys),
+        "feeds": tuple(feed if _is_remote(feed) else str(_absolute_path(feed, base)) for feed in profile.openwrt.feeds),
+    }
     initramfs = {"busybox": absolute(profile.initramfs.busybox)}
     return profile.model_copy(
         update={
             "kernel": profile.kernel.model_copy(update=kernel),
             "root": profile.root.model_copy(update=root),
+            "openwrt": profile.openwrt.model_copy(update=openwrt),
             "initramfs": profile.initramfs.model_copy(update=initramfs),
         }
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from livebuilder.build.openwrt import is_own_kernel
 from livebuilder.cache import Cache
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.iso.loader import Loader, find_loader
 from livebuilder.kernel.image import Kernel, kernel_from_files
+from livebuilder.openwrt.change import ChangeKind
+from livebuilder.openwrt.ownership import repair_owners
+from livebuilder.openwrt.packages import add_packages, named_feeds
+from livebuilder.openwrt.signature import read_key_file
 from livebuilder.profile import Profile
-from livebuilder.sources.archive import root_tree_from_archive
 from livebuilder.sources.busybox import busybox_from_file
 from livebuilder.sources.copyright import HostPackage, host_copyrights, host_packages
 from livebuilder.sources.debian import DebianArchive, DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
+from livebuilder.sources.image import root_from_image
 from livebuilder.sources.openwrt import OpenwrtRoot, kernel_of_root, read_openwrt_root
 from livebuilder.tree import Content, RootTree
 
@@ -77,25 +82,27 @@ def gather_inputs(request: BuildRequest) -> Inputs:
         assert profile.root.rootfs
         with step(f"Reading {profile.root.rootfs}"), _hinted("ls -l " + profile.root.rootfs):
             openwrt = read_openwrt_root(Path(profile.root.rootfs), cache=request.cache)
+        if profile.root.packages:
+            openwrt = _with_packages(openwrt, request)
         root = openwrt.tree
         warnings |= dict.fromkeys(openwrt.warnings)
     else:
         assert profile.root.path
         path = Path(profile.root.path)
-        looked_at = f"ls -l {path}" if profile.root.source == "directory" else f"tar -tvf {path}"
-        with step(f"Reading {path}"), _hinted(f"{looked_at}   # shows what is in it"):
+        looked_at = "ls -l" if profile.root.source == "directory" else "file"
+        with step(f"Reading {path}"), _hinted(f"{looked_at} {path}   # shows what it is"):
             if profile.root.source == "directory":
                 root = root_tree_from_directory(path)
             else:
-                root = root_tree_from_archive(path, cache=request.cache)
+                root = root_from_image(path, cache=request.cache).tree
     if profile.kernel.source == "debian":
         debian_kernel = archive.kernel(profile.kernel.flavour)
         kernel = debian_kernel.kernel
         packages |= {package.name: package for package in debian_kernel.packages}
         warnings |= dict.fromkeys(debian_kernel.warnings)
     elif profile.kernel.modules is None:
-        assert profile.kernel.image and openwrt
-        kernel = kernel_of_root(Path(profile.kernel.image), openwrt)
+        assert openwrt
+        kernel = _own_kernel(profile, openwrt)
     else:
         assert profile.kernel.image
         kernel = kernel_from_files(Path(profile.kernel.image), Path(profile.kernel.modules))
@@ -121,6 +128,41 @@ def gather_inputs(request: BuildRequest) -> Inputs:
         warnings=tuple(warnings),
         openwrt=openwrt,
     )
+
+
+def _with_packages(root: OpenwrtRoot, request: BuildRequest) -> OpenwrtRoot:
+    """The root with the packages the profile asks for, which are 0:0's; so all of it has to be, if it is to be."""
+    profile = request.profile
+    keep_owners = ChangeKind.OWNERS in profile.openwrt.keep
+    tree, changes = (root.tree, ()) if keep_owners else repair_owners(root.tree)
+    # Reports go along with the disc, and have no paths of this machine.
+    keys = [replace(read_key_file(path), source=path.name) for path in map(Path, profile.openwrt.keys)]
+    newest = max((entry.mtime for entry in tree), default=0)
+    tree, added = add_packages(
+        tree, profile.root.packages, cache=request.cache,
+        epoch=request.epoch if request.epoch is not None else newest,
+        feeds=named_feeds(profile.openwrt.feeds, tree) if profile.openwrt.feeds else None,
+        keys=keys, hash_only=profile.openwrt.hash_only, foreign_kernel=not is_own_kernel(profile),
+        offline=request.offline, refresh=request.refresh, strict=request.strict,
+    )  # fmt: skip
+    warnings = (*root.warnings, *(change.text for change in changes), *added.warnings)
+    return replace(root, tree=tree, added=added, changes=changes, warnings=warnings)
+
+
+def _own_kernel(profile: Profile, root: OpenwrtRoot) -> Kernel:
+    """The kernel the root's modules are for: the profile's, or that of the disk image the root is from."""
+    assert profile.root.rootfs
+    rootfs = Path(profile.root.rootfs)
+    image = Path(profile.kernel.image) if profile.kernel.image else rootfs
+    if not image.samefile(rootfs):
+        return kernel_of_root(image, root)
+    if root.kernel is None:
+        raise profile.problem(
+            "kernel",
+            f"no kernel is in {rootfs}, which is no image of a whole disk",
+            hint='kernel.image = "…-vmlinuz", kernel.source = "debian", or the *-combined*.img.gz as root.rootfs',
+        )
+    return kernel_of_root(rootfs, root, content=root.kernel)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from livebuilder.openwrt.modules import (
     module_layer,
     wanted_by_root,
 )
+from livebuilder.openwrt.packages import PackagesReport
 from livebuilder.openwrt.release import Release
 from livebuilder.openwrt.root import PreparedRoot, prepare_root
 from livebuilder.profile import Profile
@@ -35,7 +36,7 @@ _NOT_LISTED = ("f2fs", "btrfs", "cdrom")
 class OpenwrtPlan:
     """An OpenWrt root ready to travel. `modules` is the layer of kernel modules, `early_modules` what /init itself has.
 
-    `changes` is all that was done to the root, in words; `chosen` the paths of the kernel's modules that travel.
+    `changes` is all that was done to the root, in words; `added` the packages that were put into it before that.
     """
 
     release: Release
@@ -45,6 +46,7 @@ class OpenwrtPlan:
     early_modules: RootTree
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
+    added: PackagesReport | None = None
 
     @property
     def uses_banner(self) -> bool:
@@ -62,6 +64,7 @@ class OpenwrtPlan:
             "release": self.release.to_json(),
             "era": self.era.name,
             "changes": [change.to_json() for change in self.changes],
+            "packages": self.added.to_json() if self.added else None,
         }
 
 
@@ -81,9 +84,10 @@ def plan_openwrt(
         root.tree, era=root.era, label=profile.storage.label, uuid=root_uuid(profile.name), keep=keep,
         foreign_kernel=foreign,
     )  # fmt: skip
+    changes = (*root.changes, *prepared.changes)
     if ChangeKind.MODULES in keep:
         plain = module_tree(kernel, index, chosen), module_tree(kernel, index, base)
-        return OpenwrtPlan(root.release, root.era, prepared, *plain, prepared.changes, prepared.warnings)
+        return OpenwrtPlan(root.release, root.era, prepared, *plain, changes, prepared.warnings, root.added)
     limit = root.era.name_limit
     more = [path for name in wanted_by_root(root.tree) for path in index.find(name)] if foreign else []
     tree, dropped = flatten(module_tree(kernel, index, [*chosen, *more]), kernel.release, name_limit=limit)
@@ -91,11 +95,10 @@ def plan_openwrt(
     warnings = [*prepared.warnings]
     if dropped:
         warnings.append(f"OpenWrt's kmodloader cannot hold the names of these modules, left out: {', '.join(dropped)}")
-    changes: tuple[Change, ...] = ()
     if foreign:
-        tree, changes = module_layer(_foreign(profile, kernel, index, tree), era=root.era)
-        changes += _lacking(root.tree, index, kernel)
-    return OpenwrtPlan(root.release, root.era, prepared, tree, early, prepared.changes + changes, tuple(warnings))
+        tree, listed = module_layer(_foreign(profile, kernel, index, tree), era=root.era)
+        changes += listed + _lacking(root.tree, index, kernel)
+    return OpenwrtPlan(root.release, root.era, prepared, tree, early, changes, tuple(warnings), root.added)
 
 
 def is_own_kernel(profile: Profile) -> bool:

@@ -100,7 +100,7 @@ class BuildPlan:
     @property
     def requested(self) -> tuple[str, ...]:
         """The packages that the profile asked for."""
-        return () if self.profile.root.source in ("directory", "archive") else self.profile.root.packages
+        return tuple(name for name in self.profile.root.packages if not name.startswith("-"))
 
     def to_json(self) -> dict[str, Any]:
         """The stable form that `build --dry-run --json` prints."""
@@ -140,6 +140,8 @@ class BuildPlan:
         if self.openwrt:
             lines.append(f"  openwrt   {self.openwrt.release}, treated as {self.openwrt.era.name}")
             lines += [f"    {change.kind:8}  {change.text}" for change in self.openwrt.changes]
+            if self.openwrt.added:
+                lines += [f"    {line}" for line in self.openwrt.added.render().splitlines()]
         return "\n".join(lines)
 
 

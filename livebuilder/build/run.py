@@ -112,6 +112,7 @@ def _manifest(plan: BuildPlan, initramfs: Initramfs, disc: IsoPlan) -> dict[str,
             exclude={
                 "kernel": {"image", "modules"},
                 "root": {"path", "rootfs", "files"},
+                "openwrt": {"feeds", "keys"},
                 "initramfs": {"busybox"},
             },
         ),

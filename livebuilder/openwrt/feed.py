@@ -67,6 +67,11 @@ class Feed:
         """Whether it has to be fetched."""
         return "://" in self.url
 
+    @property
+    def address(self) -> str:
+        """Where it is, without the paths of this machine: a folder's name alone."""
+        return self.url if self.is_remote else PurePosixPath(self.url).name
+
 
 @dataclass(frozen=True)
 class Package:
@@ -178,13 +183,19 @@ def feeds_of(tree: RootTree) -> tuple[Feed, ...]:
     """The feeds a root's opkg is set up for, in its order; a name given twice counts once, as in opkg."""
     found: dict[str, Feed] = {}
     for text in conf_texts(tree):
-        for line in text.splitlines():
-            words = [quoted or plain for quoted, plain in _WORD.findall(line)]
-            if len(words) >= 3 and words[0] in ("src", "src/gz"):
-                url = words[2].removeprefix("file:") if words[2].startswith("file:/") else words[2]
-                url = f"/{url.lstrip('/')}" if url.startswith("/") else url
-                found.setdefault(words[1], Feed(words[1], url.rstrip("/")))
+        for feed in filter(None, map(feed_of_line, text.splitlines())):
+            found.setdefault(feed.name, feed)
     return tuple(found.values())
+
+
+def feed_of_line(line: str) -> Feed | None:
+    """The feed of a line `src/gz NAME URL` of opkg's configuration; None for any other line."""
+    words = [quoted or plain for quoted, plain in _WORD.findall(line)]
+    if len(words) < 3 or words[0] not in ("src", "src/gz"):
+        return None
+    url = words[2].removeprefix("file:") if words[2].startswith("file:/") else words[2]
+    url = f"/{url.lstrip('/')}" if url.startswith("/") else url
+    return Feed(words[1], url.rstrip("/"))
 
 
 def feeds_below(base: str, *, tree: RootTree, kernel: str = "") -> tuple[Feed, ...]:

@@ -65,11 +65,14 @@ def read_index(
     hash_only: bool = False,
     offline: bool = False,
     refresh: bool = False,
+    strict: bool = False,
 ) -> Index:
     """The index of a feed, signed by one of `keys`, or by nobody with `hash_only`.
 
     A local folder without an index is read package by package: its files are the user's own, and nobody has to sign
-    them. Raises `SignatureError` when the index is not signed by one of the keys, else `LivebuilderError`.
+    them. With `strict` a list that cannot be had is an error, whether or not the cache has an older one, and so is a
+    feed that is not there. Raises `SignatureError` when the index is not signed by one of the keys, else
+    `LivebuilderError`.
     """
     keys = tuple(keys)
     if not feed.is_remote:
@@ -84,6 +87,10 @@ def read_index(
     try:
         files = _fetch(feed)
         if files is None:
+            if strict:
+                raise LivebuilderError(
+                    f"there is no feed {feed.name} at {feed.url}", hint="look at the address, or leave out --strict"
+                )
             return Index(feed, missing=True, warnings=(f"there is no feed {feed.name} at {feed.url}",))
         index = _verified(feed, files, keys, hash_only=hash_only)
     except SignatureError as error:
@@ -94,7 +101,7 @@ def read_index(
             raise
         index = _verified(feed, files, keys, hash_only=hash_only)
     except LivebuilderError as error:
-        if kept is None:
+        if kept is None or strict:
             raise
         logger.warning("{}; the list of packages from the cache is used", error.message)
         return _verified(feed, kept, keys, hash_only=hash_only)
@@ -147,13 +154,16 @@ def _verified(feed: Feed, files: _Files, keys: tuple[Key, ...], *, hash_only: bo
     warnings: tuple[str, ...] = ()
     if hash_only:
         warnings = (
-            f"the signature of {what} is not checked: its hashes show that packages arrived whole, not whose they are",
+            f"the signature of {feed.address}/Packages is not checked: its hashes show that packages arrived whole,"
+            " not whose they are",
         )
     else:
         try:
             signer = verify_signed(text, files.signatures, keys, what=what)
         except SignatureError as error:
-            raise type(error)(error.message, hint=f"{error.hint}; hash-only does without a signature") from error
+            raise type(error)(
+                error.message, hint=f"{error.hint}; openwrt.hash_only = true does without a signature"
+            ) from error
     return Index(feed, parse_packages(text.decode("utf-8", "replace"), source=what, feed=feed), signer, False, warnings)
 
 

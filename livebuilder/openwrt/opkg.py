@@ -32,7 +32,7 @@ STATUS = "usr/lib/opkg/status"
 DEFERRED = "etc/uci-defaults/00_livebuilder-postinst"
 _SOURCE = "opkg's records"
 _KEPT_SUFFIX = "-opkg"
-_THERE = ("installed", "unpacked")
+_THERE = (["installed"], ["unpacked"])
 _FLAGS = ("hold", "noprune", "obsolete")
 _BUSYBOX = ("busybox", "/bin/busybox")  # what a name falls back to (libopkg/pkg_alternatives.c)
 # `[ -n "$IPKG_INSTROOT" ] && exit 0` and the like end a script in an image; of others only what follows is passed over.
@@ -60,17 +60,40 @@ def read_status(tree: RootTree) -> Status:
             f"packages cannot be put into this root: {why}",
             hint="leave packages out; a root of OpenWrt 10.03 to 24.10 with its package manager in it can take them",
         )
-    text = entry.content.read().decode("utf-8", "surrogateescape")
     paragraphs: dict[str, str] = {}
     installed: dict[str, Package] = {}
+    for block, fields in _status_paragraphs(entry.content.read().decode("utf-8", "surrogateescape")):
+        package = package_of({**fields, "Filename": ""}, source=f"the root's /{STATUS}")
+        if package.name not in installed:
+            paragraphs[package.name] = block.strip("\n") + "\n"
+        if _is_there(fields):
+            installed[package.name] = package
+    return Status(paragraphs, installed)
+
+
+def installed_versions(tree: RootTree) -> Mapping[str, str] | None:
+    """The versions of what a root's opkg lists, by name, as far as its status file can be read; None without one."""
+    entry = tree.resolve(STATUS)
+    if entry is None or entry.kind not in (Kind.FILE, Kind.HARDLINK):
+        return None
+    text = tree.content_of(entry).read().decode("utf-8", "replace")
+    return {
+        fields["Package"]: fields["Version"]
+        for _, fields in _status_paragraphs(text)
+        if fields.get("Package") and fields.get("Version") and _is_there(fields)
+    }
+
+
+def _status_paragraphs(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The paragraphs of a status file, each as it stands and as fields."""
     for block in split_paragraphs(text):
         for fields in parse_paragraphs(block):
-            package = package_of({**fields, "Filename": ""}, source=f"the root's /{STATUS}")
-            if package.name not in installed:
-                paragraphs[package.name] = block.strip("\n") + "\n"
-            if fields.get("Status", "").split()[2:] and fields["Status"].split()[2] in _THERE:
-                installed[package.name] = package
-    return Status(paragraphs, installed)
+            yield block, fields
+
+
+def _is_there(fields: Mapping[str, str]) -> bool:
+    """Whether opkg lists it as installed (libopkg, pkg_hash.c): the third word of its status."""
+    return fields.get("Status", "").split()[2:3] in _THERE
 
 
 class OfflineRoot:

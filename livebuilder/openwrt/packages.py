@@ -15,7 +15,7 @@ from livebuilder.cache import Cache
 from livebuilder.console import Progress, measured_step
 from livebuilder.errors import LivebuilderError
 from livebuilder.openwrt.closure import Plan, closure
-from livebuilder.openwrt.feed import Feed, Package, architectures_of, feeds_of
+from livebuilder.openwrt.feed import Feed, Package, architectures_of, feed_of_line, feeds_below, feeds_of
 from livebuilder.openwrt.index import Index, read_index
 from livebuilder.openwrt.ipk import read_ipk
 from livebuilder.openwrt.opkg import OfflineRoot, read_status
@@ -84,6 +84,13 @@ class PackagesReport:
     deferred: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def render(self) -> str:
+        """A line for each thing that was done."""
+        lines = self.plan.render().splitlines()
+        lines += [f"later   {name}: its postinst runs at the first boot" for name in self.deferred]
+        lines += [f"yours   {path} stays; the package's own is {path}-opkg" for path in self.kept_files]
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """The stable form in reports."""
         return {
@@ -97,7 +104,7 @@ class PackagesReport:
 def _feed_json(index: Index) -> dict[str, Any]:
     signer = index.signer
     signature = signer and {"scheme": signer.scheme, "key_id": signer.key_id, "key": signer.source}
-    return {"name": index.feed.name, "url": index.feed.url, "signature": signature, "there": not index.missing}
+    return {"name": index.feed.name, "url": index.feed.address, "signature": signature, "there": not index.missing}
 
 
 def add_packages(
@@ -112,6 +119,7 @@ def add_packages(
     foreign_kernel: bool = False,
     offline: bool = False,
     refresh: bool = False,
+    strict: bool = False,
 ) -> tuple[RootTree, PackagesReport]:
     """A root like `tree` that also has the packages `wanted`, and what they need; `tree` stays as it is.
 
@@ -119,7 +127,7 @@ def add_packages(
     """
     plan = plan_packages(
         tree, wanted, cache=cache, feeds=feeds, keys=keys, hash_only=hash_only, foreign_kernel=foreign_kernel,
-        offline=offline, refresh=refresh,
+        offline=offline, refresh=refresh, strict=strict,
     )  # fmt: skip
     return install_packages(tree, plan, cache=cache, epoch=epoch, offline=offline)
 
@@ -135,23 +143,27 @@ def plan_packages(
     foreign_kernel: bool = False,
     offline: bool = False,
     refresh: bool = False,
+    strict: bool = False,
 ) -> PackagesPlan:
     """Read the feeds' lists and find out what it takes to have `wanted` in the root; `-NAME` takes a package out.
 
     `feeds` are those of the root's own opkg when None. A feed's list has to be signed by one of `keys` or of the root's
-    own /etc/opkg/keys, unless `hash_only`. `foreign_kernel`: the root will run with a kernel that is not OpenWrt's, so
-    that its kmod packages are of no use. Raises `LivebuilderError`, with all that stands in the way at once.
+    own /etc/opkg/keys, unless `hash_only`. With `strict` a list that cannot be had is an error even where the cache has
+    an older one, and so is a feed that is not there. `foreign_kernel`: the root will run with a kernel that is not
+    OpenWrt's, so that its kmod packages are of no use. Raises `LivebuilderError`, with all that stands in the way at once.
     """
     installed = read_status(tree).installed
     feeds = feeds_of(tree) if feeds is None else feeds
     if not feeds:
         raise LivebuilderError(
             "the root names no feeds to get packages from: there is no src/gz line in its /etc/opkg",
-            hint="name the feeds yourself",
+            hint='name them in the profile: openwrt.feeds = ["https://HOST/releases/23.05.5"]',
         )
     trusted = (*keys, *root_keys(tree))
     indexes = tuple(
-        read_index(feed, cache=cache, keys=trusted, hash_only=hash_only, offline=offline, refresh=refresh)
+        read_index(
+            feed, cache=cache, keys=trusted, hash_only=hash_only, offline=offline, refresh=refresh, strict=strict
+        )
         for feed in feeds
     )
     if all(index.missing for index in indexes):
@@ -169,6 +181,35 @@ def plan_packages(
     for name, taken, others in plan.choices:
         warnings.append(f"{name} is given by {taken}, and could be by {', '.join(others)}: name the one you want")
     return PackagesPlan(indexes, plan, tuple(warnings))
+
+
+def named_feeds(words: Iterable[str], tree: RootTree) -> tuple[Feed, ...]:
+    """The feeds that a user names for a root: each word is one of these.
+
+        src/gz NAME URL         a feed, as opkg's own configuration has it
+        https://…/23.05.5       a release: what is in targets/ and packages/ below it, as far as the root is for it
+        /a/folder               the same when it has such folders, else a feed
+
+    Raises `LivebuilderError` when the root does not say what it is for.
+    """
+    found: list[Feed] = []
+    for word in words:
+        feed = feed_of_line(word)
+        if feed is not None:
+            found.append(feed)
+            continue
+        is_release = any(Path(word, name).is_dir() for name in ("targets", "packages"))
+        if "://" not in word and not is_release:
+            found.append(Feed(Path(word).name, word))
+            continue
+        kernel = read_status(tree).installed.get("kernel")
+        below = feeds_below(word, tree=tree, kernel=kernel.version if kernel else "")
+        found += [one for one in below if one.is_remote or Path(one.url).is_dir()]
+        if is_release and not any(Path(one.url).is_dir() for one in below):
+            raise LivebuilderError(
+                f"{word} has no feed for this root: looked for {', '.join(one.url for one in below)}"
+            )
+    return tuple(found)
 
 
 def root_keys(tree: RootTree) -> tuple[Key, ...]:
