@@ -150,7 +150,8 @@ def plan_packages(
     `feeds` are those of the root's own opkg when None. A feed's list has to be signed by one of `keys` or of the root's
     own /etc/opkg/keys, unless `hash_only`. With `strict` a list that cannot be had is an error even where the cache has
     an older one, and so is a feed that is not there. `foreign_kernel`: the root will run with a kernel that is not
-    OpenWrt's, so that its kmod packages are of no use. Raises `LivebuilderError`, with all that stands in the way at once.
+    OpenWrt's, so that its kmod packages are of no use. Raises `LivebuilderError`, with all that stands in the way
+    at once.
     """
     installed = read_status(tree).installed
     feeds = feeds_of(tree) if feeds is None else feeds

@@ -11,8 +11,20 @@ from pathlib import Path
 import pytest
 
 from livebuilder.process import run
-from tests.support.builds import Outcome, assert_refused, hashes, run_command, run_main, snapshot, start
+from livebuilder.tree import file
+from tests.support.builds import (
+    Outcome,
+    SmallSystem,
+    assert_refused,
+    hashes,
+    run_command,
+    run_main,
+    snapshot,
+    start,
+)
 from tests.support.documents import assert_documented
+from tests.support.kernels import RELEASE, FakeModule, bzimage, module_bytes
+from tests.support.openwrt import openwrt_root, write_archive
 from tests.support.releases import OTHER_KEY, RELEASE_KEY, Published, content, old_release, release
 from tests.support.signing import gpg_home
 from tests.support.web import Site, serving
@@ -80,6 +92,25 @@ def test_the_profile_it_prints_is_toml_that_names_the_files(scene: Scene) -> Non
     }
     printed = scene.fetch().stdout.partition("in the profile:\n\n")[2]
     assert tomllib.loads(printed) == profile
+
+
+@pytest.mark.network
+def test_the_profile_it_prints_builds(scene: Scene, small_system: SmallSystem) -> None:
+    """From a folder of the user's, with the folder it makes itself: the paths are right where the profile is."""
+    root = openwrt_root("procd")
+    root.remove("lib/modules/4.14.63")
+    root.add(file(f"lib/modules/{RELEASE}/tun.ko", module_bytes(FakeModule("tun"))))
+    archive = write_archive(root, scene.folder / "root.tar.gz").read_bytes()
+    Published(NEW.folder, {ROOT: archive, KERNEL: bzimage(config=None)}).on(scene.site)
+    words = [word for word in scene.words() if word not in ("--output", scene.out)]
+    outcome = run_command(*words, env=scene.env, cwd=scene.folder)
+    assert outcome.status == 0, outcome.stderr
+    (scene.folder / "attic.toml").write_text(outcome.stdout.partition("in the profile:\n\n")[2])
+    busybox = f"initramfs.busybox={small_system.root}/bin/busybox"
+    plan = run_main("build", scene.folder / "attic.toml", "--dry-run", "--json", "--offline", "--set", busybox)
+    assert plan.status == 0, plan.stderr
+    assert plan.json["openwrt"]["release"]["version"] == "23.05.5"
+    assert plan.json["kernel"]["source"] == str(scene.folder / "openwrt-23.05.5-x86-64" / KERNEL)
 
 
 def test_a_release_of_the_old_layout(scene: Scene) -> None:

@@ -173,7 +173,7 @@ def test_a_feed_nobody_signed_is_refused_unless_hash_only(scene: Scene) -> None:
     error = scene.refuse("block-mount")
     assert isinstance(error, SignatureError)
     assert f"no signature of {scene.site.address}/{CORE}/Packages" in error.message
-    assert "hash-only" in (error.hint or "")
+    assert "openwrt.hash_only = true" in (error.hint or "")
     _, report = scene.add("block-mount", hash_only=True)
     assert [feed["signature"] for feed in report.to_json()["feeds"]] == [None, None]
     assert "not whose they are" in report.warnings[0]
@@ -248,6 +248,7 @@ def test_a_feed_that_is_not_there_is_told_and_passed_over(scene: Scene) -> None:
     assert report.warnings == (f"there is no feed core at {scene.site.address}/{CORE}",)
     assert [feed["there"] for feed in report.to_json()["feeds"]] == [False, True]
     assert isinstance(scene.refuse("kmod-usb-storage"), ClosureError)
+    assert scene.refuse("block-mount", refresh=True, strict=True).message.startswith("there is no feed core at ")
     scene.site.files = {}
     assert scene.refuse("ubox", refresh=True).message.startswith("none of the feeds is there")
 
@@ -299,6 +300,7 @@ def test_a_server_that_fails_leaves_the_list_of_before(scene: Scene) -> None:
     for path in scene.site.files:
         scene.site.answers[path] = [403] * 9
     scene.add("ubox", refresh=True)
+    assert "the server answers 403" in scene.refuse("ubox", refresh=True, strict=True).message
     scene.cache = Cache(scene.folder / "another cache")
     assert "cannot be fetched: the server answers 403" in scene.refuse("ubox").message
 

@@ -87,7 +87,7 @@ max_size = "20M"
         },
         "root": {
             "source": "archive",
-            "packages": ("dropbear-bin", "e2fsprogs"),
+            "packages": (),
             "path": str(tmp_path / "root.tar"),
             "rootfs": None,
             "files": str(tmp_path / "files"),
@@ -97,7 +97,7 @@ max_size = "20M"
             "squashfs_block": 1024 * 1024,
             "free": 4 * 1024 * 1024,
         },
-        "openwrt": {"keep": ()},
+        "openwrt": {"keep": (), "feeds": (), "keys": (), "hash_only": False},
         "initramfs": {"busybox": str(tmp_path / "busybox")},
         "modules": {"features": ("nic",), "extra": ("tun",)},
         "storage": {"label": "attic", "settle": 3},
@@ -180,6 +180,15 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         ("root.source=openwrt", 'needs rootfs = "openwrt-…-rootfs.tar.gz"'),
         ("root.rootfs=/x", 'has a rootfs, which source = "debian" does not use'),
         ("root.rootfs=/nonexistent/*.gz", "root.rootfs: there is no file /nonexistent/*.gz"),
+        ('openwrt.feeds=["/"]', 'source = "debian" gets nothing from feeds of OpenWrt'),
+        ('openwrt.keys=["x"]', 'source = "debian" gets nothing from feeds of OpenWrt'),
+        ("openwrt.hash_only=true", 'source = "debian" gets nothing from feeds of OpenWrt'),
+        ('openwrt.keys=["/nonexistent/x.pub"]', "openwrt.keys: there is no file /nonexistent/x.pub"),
+        ('openwrt.feeds=["/nonexistent/x"]', "openwrt.feeds: there is no folder /nonexistent/x"),
+        ('openwrt.feeds=["ftp://example/x"]', "is not the address of a release"),
+        ('openwrt.feeds=["src/gz https://example/x"]', "write src/gz NAME URL"),
+        ('openwrt.feeds=["src/gz mine packages"]', "write src/gz NAME URL"),
+        ("openwrt.hash_only=1", "should be a valid boolean"),
         ('openwrt.keep=["modes"]', 'source = "debian" changes nothing that could be kept'),
         ('openwrt.keep=["everything"]', "should be 'owners', 'modes'"),
         ('root.owners={"/x" = "root:root"}', "is not a numeric owner and group"),
@@ -226,6 +235,30 @@ def test_a_rootfs_may_be_a_pattern_for_one_file(tmp_path: Path) -> None:
     (tmp_path / "openwrt-24.10.0-rootfs.tar.gz").write_bytes(b"")
     (said,) = problems(path=tmp_path / "one.toml")
     assert "stands for 2 files (openwrt-23.05.5-rootfs.tar.gz, openwrt-24.10.0-rootfs.tar.gz): name one" in said
+
+
+def test_packages_of_openwrt(tmp_path: Path) -> None:
+    for name in ("root.tar", "mine.pub"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "feed").mkdir()
+    path = tmp_path / "one.toml"
+    path.write_text('[root]\nsource = "openwrt"\nrootfs = "root.tar"\n')
+    assert read_profile(path).root.packages == (), "the default is Debian's"
+    assert read_profile(path, settings=["kernel.source=files"]).kernel.image is None
+    feeds = ["https://example/releases/23.05.5", "feed", "src/gz mine http://example:8080/a"]
+    profile = read_profile(
+        path, settings=['root.packages=["kmod-usb3", "-ppp", "libX_1"]', f"openwrt.feeds={feeds}",
+                        'openwrt.keys=["mine.pub"]'],
+    )  # fmt: skip
+    assert profile.root.packages == ("kmod-usb3", "-ppp", "libX_1")
+    assert profile.openwrt.feeds == (feeds[0], str(tmp_path / "feed"), feeds[2])
+    assert profile.openwrt.keys == (str(tmp_path / "mine.pub"),)
+    (said,) = problems('openwrt.keys=["mine.pub"]', "openwrt.hash_only=true", path=path)
+    assert "keys and hash_only = true exclude each other" in said
+    (said,) = problems('root.packages=["a b"]', path=path)
+    assert "'a b' is not the name of an OpenWrt package" in said
+    (said,) = problems(f"kernel.modules={tmp_path}", path=path)
+    assert "needs both image" in said
 
 
 def test_what_a_profile_says_itself_is_known() -> None:

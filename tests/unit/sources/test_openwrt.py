@@ -11,7 +11,7 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.openwrt.eras import ERAS, NEWEST
 from livebuilder.openwrt.release import Release
 from livebuilder.sources.openwrt import OpenwrtRoot, kernel_of_root, read_openwrt_root
-from livebuilder.tree import RootTree, file
+from livebuilder.tree import Content, RootTree, file
 from tests.support.kernels import RELEASE, FakeModule, bzimage, module_bytes
 from tests.support.openwrt import write_archive
 
@@ -63,6 +63,12 @@ def test_a_configuration_that_can_be_read_counts_more(tmp_path: Path) -> None:
     assert kernel_of_root(image, own_root()).config == {"CONFIG_RD_XZ": "y"}
     (tmp_path / f"config-{RELEASE}").write_text("CONFIG_RD_GZIP=y\n")
     assert kernel_of_root(image, own_root()).config == {"CONFIG_RD_GZIP": "y"}
+
+
+def test_a_kernel_that_is_only_part_of_the_file(tmp_path: Path) -> None:
+    image = tmp_path / "combined.img"
+    kernel = kernel_of_root(image, own_root(LIES_FLAT), content=Content.from_bytes(bzimage(config=None)))
+    assert (kernel.release, kernel.source) == (RELEASE, str(image))
 
 
 def test_modules_of_another_kernel_are_refused(tmp_path: Path) -> None:
