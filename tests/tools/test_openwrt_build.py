@@ -213,6 +213,9 @@ def test_who_signed_a_feed_decides(feed: Path, small_system: SmallSystem) -> Non
     facts = plan(profile)
     assert facts["openwrt"]["packages"]["feeds"][0]["signature"]["key"] == "the root's /etc/opkg/keys/feeds"
     assert_refused(run_main("build", profile, "--dry-run", "--set", "openwrt.feeds=[]"), "names no feeds")
+    remote = ("--set", 'openwrt.feeds=["http://127.0.0.1:9/releases/23.05.5"]')
+    refused = run_main("build", profile, "--dry-run", "--offline", *remote)
+    assert_refused(refused, "http://127.0.0.1:9/releases/23.05.5/targets/x86/generic/packages is not in the cache")
 
 
 def test_an_image_without_a_kernel_gives_none(folder: Path) -> None:

@@ -20,7 +20,7 @@ from livebuilder.openwrt.opkg import read_status
 from livebuilder.openwrt.packages import PackagesReport, add_packages, plan_packages
 from livebuilder.openwrt.signature import SignatureError, UnknownKeyError, read_key
 from livebuilder.sizes import render_size
-from livebuilder.tree import RootTree
+from livebuilder.tree import RootTree, file
 from tests.support.debs import member
 from tests.support.ipks import ARCHITECTURE, EPOCH, KERNEL, Made, block_mount, ipk, small_root, write_feed
 from tests.support.signing import UsignPair, loopback_certificate
@@ -128,6 +128,16 @@ def test_from_the_roots_own_feeds_with_the_roots_own_key(scene: Scene) -> None:
     assert told["postinst_at_first_boot"] == ["block-mount"]
     asked = [path for _, path, _ in scene.site.requests]
     assert len(asked) == len(set(asked)) == 8, "two lists, their signatures, four packages, each once"
+
+
+def test_what_the_user_has_to_know_is_said(scene: Scene) -> None:
+    scene.root.add(file("etc/config/fstab", "config mine\n"))
+    _, report = scene.add("block-mount")
+    assert report.render().splitlines()[-2:] == [
+        "later   block-mount: its postinst runs at the first boot",
+        "yours   /etc/config/fstab stays; the package's own is /etc/config/fstab-opkg",
+    ]
+    assert report.to_json()["kept_files"] == ["/etc/config/fstab"]
 
 
 def test_once_fetched_it_is_built_offline_to_the_same_bytes(scene: Scene) -> None:
