@@ -158,8 +158,9 @@ def test_a_signature_by_gpg(scene: Scene) -> None:
     outcome = scene.fetch("--json", "--key", key)
     assert outcome.json["signature"] == {"scheme": "gpg", "key_id": fingerprint, "key": str(key)}
     assert hashes(scene.out).keys() == WANTED | LISTS | {"sha256sums.asc"}
-    run(["gpg", "--homedir", scene.folder, "--import", key])
-    run(["gpg", "--homedir", scene.folder, "--verify", "sha256sums.asc", "sha256sums"], cwd=scene.out)
+    gpg_here: list[str | Path] = ["gpg", "--no-autostart", "--homedir", scene.folder]
+    run([*gpg_here, "--import", key])
+    run([*gpg_here, "--verify", "sha256sums.asc", "sha256sums"], cwd=scene.out)
 
 
 def test_the_name_the_signature_had_up_to_17_01(scene: Scene) -> None:
