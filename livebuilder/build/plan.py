@@ -446,8 +446,10 @@ def _image_facts(
     shared: tuple[str, ...],
 ) -> ImageFacts:
     file_systems = [name for name in _FILE_SYSTEM_FEATURES if name in profile.modules.features]
-    lenient = is_own_kernel(profile)
-    sticks = index.expand(_FEATURE_STICK, _patterns(_FEATURE_STICK, lenient=lenient), may_be_empty=lenient)
+    sticks: tuple[str, ...] = ()
+    if _FEATURE_STICK in profile.modules.features:
+        lenient = is_own_kernel(profile)
+        sticks = index.expand(_FEATURE_STICK, _patterns(_FEATURE_STICK, lenient=lenient), may_be_empty=lenient)
 
     def known(*names: str) -> tuple[str, ...]:
         return tuple(name for name in names if index.find(name) or index.is_builtin(name))
@@ -462,7 +464,7 @@ def _image_facts(
         label=profile.storage.label,
         settle_seconds=profile.storage.settle,
         modules_root=known("loop", "squashfs" if isinstance(image, SquashfsRoot) else "ext4"),
-        modules_storage=index.names(sticks) if _FEATURE_STICK in profile.modules.features else (),
+        modules_storage=index.names(sticks),
         modules_filesystems=known("overlay", "ext4", *file_systems),
         shared=shared,
     )
