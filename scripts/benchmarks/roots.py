@@ -11,6 +11,7 @@ from livebuilder.build.inputs import BuildRequest
 from livebuilder.build.plan import BuildPlan, plan_build
 from livebuilder.cache import Cache
 from livebuilder.compression import XZ
+from livebuilder.image.files import FILES_PATH
 from livebuilder.image.initramfs import make_initramfs
 from livebuilder.image.squashfs import SquashfsRoot
 from livebuilder.profile import Profile
@@ -80,8 +81,8 @@ def make_subject(values: dict[str, object], *, folder: Path, cache: Cache, epoch
 
 
 def render_sums(root: RootTree) -> str:
-    """A line for `sha256sum -c` for every file, the list itself apart."""
-    listed = [entry for entry in root if entry.kind is Kind.FILE and entry.path != _SUMS]
+    """A line for `sha256sum -c` for every file, apart from the list itself and the image's own, which names it."""
+    listed = [entry for entry in root if entry.kind is Kind.FILE and entry.path not in (_SUMS, FILES_PATH)]
     return "".join(f"{entry.content.sha256}  ./{entry.path}\n" for entry in listed)
 
 

@@ -88,7 +88,7 @@ def make_initramfs(folder: Path) -> tuple[Path, Path]:
     tree = RootTree([directory(name) for name in ("bin", "dev", "modules", "proc", "sys")])
     tree.add(file("bin/busybox", debian.busybox().content, mode=0o755))
     tree.add(symlink("bin/sh", "busybox"))
-    tree.add(file("init", _INIT.replace("@KEPT@", shlex.join(_kept())), mode=0o755))
+    tree.add(file("init", _INIT.replace("@KEPT@", shlex.join(kept_folders())), mode=0o755))
     for number, path in enumerate(index.closure(_MODULES)):
         tree.add(file(f"modules/{number:03d}-{Path(path).name}", kernel.modules.content_of(kernel.modules[path])))
     image, initramfs = folder / "vmlinuz", folder / "initramfs"
@@ -98,7 +98,7 @@ def make_initramfs(folder: Path) -> tuple[Path, Path]:
     return image, initramfs
 
 
-def _kept() -> list[str]:
+def kept_folders() -> list[str]:
     """Where this program lies, if that is below a folder that the guest has its own of."""
     homes = {Path(sys.prefix), Path(livebuilder.__file__).resolve().parents[1]}
     return sorted(str(home) for home in homes if home.parts[1] in ("tmp", "run"))

@@ -17,7 +17,7 @@ from livebuilder.sizes import MIB
 from livebuilder.vm.machine import Stick
 from tests.support.builds import BuiltImage
 from tests.support.sticks import ext4_state, probe
-from tests.support.usb_guest import SECONDS, UsbGuest, make_initramfs, usb_guest
+from tests.support.usb_guest import SECONDS, UsbGuest, kept_folders, make_initramfs, usb_guest
 
 pytestmark = [pytest.mark.network, pytest.mark.vm]
 
@@ -114,6 +114,7 @@ for entry in /*; do
            elif [ -d "$entry" ]; then mkdir -p "/tmp/jail$entry" && mount --rbind "$entry" "/tmp/jail$entry"; fi ;;
     esac
 done
+for kept in @KEPT@; do mkdir -p "/tmp/jail$kept" && mount --bind "$kept" "/tmp/jail$kept"; done
 mkdir -p /dev/shm && mount -t tmpfs shm /tmp/jail/dev/shm
 exec chroot /tmp/jail "$@"
 """
@@ -296,7 +297,7 @@ class TestSticks:
 
     def test_in_a_chroot_that_is_no_mount_it_says_what_helps(self, pc: UsbGuest) -> None:
         used = device_of(pc, "USED-0004")
-        (pc.share / "jail.sh").write_text(_JAIL)
+        (pc.share / "jail.sh").write_text(_JAIL.replace("@KEPT@", shlex.join(kept_folders())))
         refused = pc.run(f"unshare --mount sh /mnt/jail.sh livebuilder usb diff {used}")
         assert refused.status == 1 and "without others seeing it" in refused.output, refused.output
         done = pc.run(f"unshare --mount sh /mnt/jail.sh env TMPDIR=/dev/shm livebuilder usb diff {used}")
