@@ -1,9 +1,10 @@
 """A guest with a real USB stack in which this very machine's `livebuilder usb …` runs.
 
 Debian's amd64 kernel boots with the host's own root read-only over 9p and memory laid over it, starts udevd, and gives
-a shell on the serial line. The sticks are `usb-storage` devices of QEMU, plugged and unplugged as people do it. What a
-test puts into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own,
-but for the checkout, should it be there.
+a shell on the serial line. The sticks are `usb-storage` devices of QEMU, plugged and unplugged as people do it. Typed at
+that shell, `livebuilder` is the very command but for its imports, which take seconds there (`zygote`). What a test puts
+into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own, but for the
+checkout, should it be there.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Guest, KernelBoot, Stick, machine_named
 from livebuilder.vm.session import Session, run_guest
 from livebuilder.vm.shell import Answer, GuestShell
+from tests.support import zygote
 
 SECONDS = 240
+_PYTHON = shlex.quote(sys.executable)
+_ZYGOTE = shlex.quote(str(Path(zygote.__file__).resolve()))
 _MODULES = (
     "virtio_pci", "9pnet_virtio", "9p", "overlay", "xhci_pci", "usb-storage", "sd_mod", "ext4", "f2fs", "btrfs", "vfat",
     "nls_cp437", "nls_ascii", "loop",
@@ -55,6 +59,8 @@ _START = """\
 export PATH=@PATH@:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8
 /lib/systemd/systemd-udevd --daemon
 udevadm trigger --action=add && udevadm settle
+@PYTHON@ @ZYGOTE@ serve /run/zygote &
+until [ -S /run/zygote ]; do sleep 0.2; done
 cd /root
 while :; do PS1='# ' setsid sh -i </dev/ttyS0 >/dev/ttyS0 2>&1; done
 """
@@ -110,7 +116,11 @@ def usb_guest(
 ) -> Iterator[UsbGuest]:
     """Boot it; `boot` is what `make_initramfs` made. The power is cut where the block ends."""
     share.mkdir(exist_ok=True)
-    (share / ".start").write_text(_START.replace("@PATH@", sysconfig.get_path("scripts")))
+    (share / ".start").write_text(
+        _START.replace("@PATH@", sysconfig.get_path("scripts"))
+        .replace("@PYTHON@", _PYTHON)
+        .replace("@ZYGOTE@", _ZYGOTE)
+    )
     folders = (("host", Path("/"), ",readonly=on"), ("share", share, ""))
     virtfs = [
         word
@@ -128,4 +138,5 @@ def usb_guest(
         session.wait_for("# ", timeout_seconds=SECONDS)
         shell = GuestShell(session)
         shell.run("stty -echo columns 500; dmesg -n 1", timeout_seconds=60)
+        shell.run(f'livebuilder() {{ {_PYTHON} -I -S {_ZYGOTE} /run/zygote "$@"; }}', timeout_seconds=60)
         yield UsbGuest(session, share, shell)
