@@ -1,10 +1,10 @@
 """A guest with a real USB stack in which this very machine's `livebuilder usb …` runs.
 
 Debian's amd64 kernel boots with the host's own root read-only over 9p and memory laid over it, starts udevd, and gives
-a shell on the serial line. The sticks are `usb-storage` devices of QEMU, plugged and unplugged as people do it. Typed at
-that shell, `livebuilder` is the very command but for its imports, which take seconds there (`zygote`). What a test puts
-into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own, but for the
-checkout, should it be there.
+a shell on the serial line. The sticks are `usb-storage` devices of QEMU, plugged and unplugged as people do it. What a
+test puts into the folder `share` is at /mnt in the guest, and the other way round; /tmp and /run are the guest's own,
+but for the checkout, should it be there. Typed at that shell, `livebuilder` is the very command but for its imports,
+which take seconds there (`zygote`).
 """
 
 from __future__ import annotations
