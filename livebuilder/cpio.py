@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import align_up
-from livebuilder.tree import EMPTY, Content, Entry, Kind, RootTree, hardlink
+from livebuilder.tree import EMPTY, TYPE_BITS, Content, Entry, Kind, RootTree, hardlink, kind_of_mode
 
 MAGICS = (b"070701", b"070702")
 _SUMMED = MAGICS[1]
@@ -31,16 +31,6 @@ _HEADER_BYTES = 110
 _LIMIT = 0xFFFF_FFFF
 # The kernel refuses longer names (init/initramfs.c, N_ALIGN(PATH_MAX)).
 _NAME_LIMIT = 4096
-
-_TYPE = {
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHAR: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
-}
-_KIND = {type_bits: kind for kind, type_bits in _TYPE.items()}
 
 
 class CpioError(LivebuilderError):
@@ -100,7 +90,7 @@ def _header(path: str, meta: Entry, *, inode: int, nlink: int, mtime: int, size:
     for what, number in numbers.items():
         if not 0 <= number <= _LIMIT:
             raise CpioError(f"/{path}: its {what} {number} does not fit into 32 bits")
-    mode = _TYPE[meta.kind] | meta.mode
+    mode = TYPE_BITS[meta.kind] | meta.mode
     return _record(name, inode, mode, meta.uid, meta.gid, nlink, mtime, size, 0, 0, *meta.device)
 
 
@@ -158,7 +148,7 @@ def read_archive(data: bytes | memoryview, *, source: str = "cpio archive") -> t
 
 
 def _entry(member: _Member, *, source: str) -> Entry:
-    kind = _KIND.get(stat.S_IFMT(member.mode))
+    kind = kind_of_mode(member.mode)
     if kind is None:
         raise CpioError(f"{source}: {member.name!r} is of a kind that cannot be unpacked (mode {member.mode:o})")
     body = bytes(member.data)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -43,6 +44,23 @@ class Kind(StrEnum):
     CHAR = "char"
     BLOCK = "block"
     FIFO = "fifo"
+
+
+# The bits of st_mode that say what a file is (inode(7)): the same in every archive and file system. HARDLINK has none.
+TYPE_BITS: Mapping[Kind, int] = {
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.FILE: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+_KIND_OF_BITS = {bits: kind for kind, bits in TYPE_BITS.items()}
+
+
+def kind_of_mode(mode: int) -> Kind | None:
+    """What a file with this st_mode is; None for a socket, or for bits that mean nothing."""
+    return _KIND_OF_BITS.get(stat.S_IFMT(mode))
 
 
 @dataclass(frozen=True)

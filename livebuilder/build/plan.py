@@ -41,12 +41,12 @@ from livebuilder.sizes import render_size
 from livebuilder.sources.copyright import HostPackage
 from livebuilder.sources.debian import DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
+from livebuilder.sources.elf import EM_386, EM_X86_64, elf_machine
 from livebuilder.sources.installed import installed_packages
 from livebuilder.sources.openwrt import OpenwrtRoot
 from livebuilder.tree import Kind, RootTree, device, directory, file
 
 _OTHER_INIT = "/sbin/init"
-_EM_386, _EM_X86_64 = 3, 62
 _ROOT_FOLDERS = ("dev", "etc/livebuilder", "overlay", "proc", "rom", "sys", "tmp")
 _FEATURE_BASE = "base"
 _FEATURE_SQUASHFS = "squashfs"  # in its place, before there is a root, where that is one
@@ -398,20 +398,18 @@ def _check_init(root: RootTree, init: str) -> None:
 
 
 def _check_processor(root: RootTree, init: str, kernel: Kernel) -> None:
-    """The kernel has to run what the root starts with: e_machine in the header of an ELF file, elf(5)."""
+    """The kernel has to run what the root starts with."""
     head = _head(root, init)
     if head.startswith(b"#!"):
         interpreter = os.fsdecode(head[2:].split(b"\n", 1)[0].strip().split(b" ", 1)[0])
         head = _head(root, interpreter)
-    if not head.startswith(b"\x7fELF") or len(head) < 20:
-        return
-    machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
-    if machine == _EM_X86_64 and not is_64_bit(kernel):
+    machine = elf_machine(head)
+    if machine == EM_X86_64 and not is_64_bit(kernel):
         raise LivebuilderError(
             f"the programs of the root are for 64-bit processors, and Linux {kernel.release} is not",
             hint="take the root for 32 bits (x86/generic, x86/legacy), or give a 64-bit kernel with kernel.image",
         )
-    if machine not in (_EM_386, _EM_X86_64):
+    if machine not in (None, EM_386, EM_X86_64):
         raise LivebuilderError(
             f"the programs of the root are not for a PC (ELF machine {machine})", hint="take a root for x86"
         )

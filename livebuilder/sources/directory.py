@@ -12,16 +12,8 @@ from pathlib import Path
 from loguru import logger
 
 from livebuilder.errors import LivebuilderError
-from livebuilder.tree import EMPTY, HOST_XATTRS, Content, Entry, Kind, RootTree, hardlink
+from livebuilder.tree import EMPTY, HOST_XATTRS, Content, Entry, Kind, RootTree, hardlink, kind_of_mode
 
-_KIND = {
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
 _SHOWN = 10
 
 
@@ -42,7 +34,7 @@ def root_tree_from_directory(path: Path, *, owner: tuple[int, int] | None = None
     unreadable: list[str] = []
     try:
         for name, file, status in _walk(path, unreadable):
-            kind = _KIND.get(stat.S_IFMT(status.st_mode))
+            kind = kind_of_mode(status.st_mode)
             if kind is None:
                 sockets.append(f"/{name}")
             elif kind is Kind.FILE and not os.access(file, os.R_OK):

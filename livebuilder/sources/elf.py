@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from livebuilder.errors import LivebuilderError
 
 ELF_MAGIC = b"\x7fELF"
+EM_386, EM_X86_64 = 3, 62
 EM_386 = 3
 EM_X86_64 = 62
 
@@ -60,6 +61,13 @@ _LAYOUTS = {
         (1, 4, 5, 6), struct.Struct("<qQ"), struct.Struct("<IBBHQQ"), (0, 3),
     ),
 }  # fmt: skip
+
+
+def elf_machine(head: bytes) -> int | None:
+    """e_machine (elf(5)) of a file that begins with `head`, of whatever class and byte order; None for no ELF file."""
+    if not head.startswith(ELF_MAGIC) or len(head) < 20:
+        return None
+    return int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
 
 
 def read_elf(data: bytes, *, source: str) -> ElfFacts | None:

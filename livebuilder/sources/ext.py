@@ -20,7 +20,7 @@ from loguru import logger
 from livebuilder.cache import Cache
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import KIB, MIB, align_up
-from livebuilder.tree import EMPTY, HOST_XATTRS, Content, Entry, Kind, RootTree, hardlink
+from livebuilder.tree import EMPTY, HOST_XATTRS, Content, Entry, Kind, RootTree, hardlink, kind_of_mode
 
 _SUPERBLOCK_AT = 1024
 _MAGIC = 0xEF53
@@ -44,15 +44,6 @@ _WRITTEN_LIMIT = 32768  # an extent longer than this is that much shorter, and n
 _XATTR_MAGIC = 0xEA020000
 _XATTR_PREFIXES = {1: "user.", 4: "trusted.", 6: "security."}
 _ACLS = frozenset({2, 3})
-
-_KIND = {
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
 
 
 class _DamagedError(ValueError):
@@ -84,7 +75,7 @@ class _Inode:
 
     @property
     def kind(self) -> Kind | None:
-        return _KIND.get(stat.S_IFMT(self.mode))
+        return kind_of_mode(self.mode)
 
 
 def is_ext(head: bytes) -> bool:

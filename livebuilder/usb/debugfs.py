@@ -17,18 +17,13 @@ from pathlib import Path
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import run
 from livebuilder.staging import SCRATCH_HINT, verify_room
-from livebuilder.tree import HOST_XATTRS, Content, Entry, Kind, RootTree
+from livebuilder.tree import HOST_XATTRS, TYPE_BITS, Content, Entry, Kind, RootTree, kind_of_mode
 from livebuilder.usb.changes import Change, names_of_files
 from livebuilder.usb.filesystem import LOST_AND_FOUND
 
 _XATTRS = ("user.", "trusted.", "security.", "system.posix_acl_access", "system.posix_acl_default")
 _NOT_OURS = HOST_XATTRS | {"system.data"}  # the latter is the rest of a file that lies within its inode
 _LINE_BYTES = 8000  # debugfs reads lines of a script into a buffer of BUFSIZ = 8,192 bytes, and cuts them at CR
-_TYPE = {
-    Kind.DIRECTORY: stat.S_IFDIR, Kind.FILE: stat.S_IFREG, Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO,
-}  # fmt: skip
-_KIND = {number: kind for kind, number in _TYPE.items()}
 # `/inode/mode/uid/gid/name/size/` of `ls -p`: a name has no `/` in it, but it may have line ends.
 _LISTED = re.compile(rb"/(\d+)/(\d{6})/-?\d+/-?\d+/([^/]*)/\d*/\n")
 _DUMPED = re.compile(rb"([0-7]{4,})  ((?:[0-9a-f]{4} ){8})")
@@ -167,7 +162,7 @@ def _making(entry: Entry, name: bytes, *, data: Path, names: int) -> list[bytes]
 def _setting(entry: Entry, name: bytes, *, folder: Path, number: int) -> list[bytes]:
     mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode
     return [
-        b"sif %b mode 0%o" % (name, _TYPE[entry.kind] | mode),
+        b"sif %b mode 0%o" % (name, TYPE_BITS[entry.kind] | mode),
         b"sif %b uid %d" % (name, entry.uid),
         b"sif %b gid %d" % (name, entry.gid),
         *(
@@ -332,7 +327,7 @@ def _paths(image: Path, doing: str) -> list[tuple[str, int]]:
         for (parent, _), listing in zip(folders, listings, strict=True):
             for name, number, mode in parse_listing(listing):
                 path = f"{parent}/{name}" if parent else name
-                if path == LOST_AND_FOUND or stat.S_IFMT(mode) not in _KIND:
+                if path == LOST_AND_FOUND or kind_of_mode(mode) is None:
                     continue
                 found.append((path, number))
                 if stat.S_ISDIR(mode):
@@ -345,7 +340,8 @@ def _paths(image: Path, doing: str) -> list[tuple[str, int]]:
 
 
 def _entry(path: str, number: int, inode: Inode, attributes: list[str], folder: Path, source: str) -> Entry:
-    kind = _KIND[stat.S_IFMT(inode.mode)]
+    kind = kind_of_mode(inode.mode)
+    assert kind is not None, "others were not read"
     content, target = Content.from_bytes(b""), ""
     dumped = _staged(folder, number)
     if kind is Kind.FILE:

@@ -16,7 +16,7 @@ import pytest
 from livebuilder.cache import Cache, cache_root
 from livebuilder.sizes import MIB
 from livebuilder.sources.openwrt import OpenwrtRoot, read_openwrt_root
-from livebuilder.tree import Kind, is_implied
+from livebuilder.tree import TYPE_BITS, Kind, is_implied
 from livebuilder.vm.machine import Stick
 from tests.support.boots import SECONDS, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command
@@ -108,9 +108,7 @@ def assert_modes(listing: bytes, root: OpenwrtRoot) -> None:
         if entry.kind is Kind.HARDLINK or _OURS.match(entry.path) or entry.path in ("tmp", "root", "etc/shadow"):
             continue
         owner = ("0", "0") if one_user else (str(entry.uid), str(entry.gid))
-        kinds = {Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK, Kind.CHAR: stat.S_IFCHR,
-                 Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}  # fmt: skip
-        mode = stat.filemode(kinds.get(entry.kind, stat.S_IFREG) | entry.mode)
+        mode = stat.filemode(TYPE_BITS[entry.kind] | entry.mode)
         assert found[entry.path] == (mode, *owner), entry.path
 
 
