@@ -92,6 +92,28 @@ _config_option() {
 # config_get VARIABLE SECTION OPTION [DEFAULT]
 config_get() { eval "$1=\${CONFIG_${2}_${3}:-\${4:-}}"; }
 
+# config_set CONFIG SECTION OPTION VALUE: change one option of /etc/config/CONFIG, whole or not at all; all other lines
+# stay as they are. See config_set.awk. Returns 1, with a reason said, when the file cannot hold it.
+config_set() {
+    _config=$ROOT/etc/config/$1
+    case $4 in
+    *\'*\"* | *\"*\'* | *'
+'*)
+        warn "/etc/config/$1: $3 cannot hold both kinds of quotes, nor more than one line"
+        return 1
+        ;;
+    esac
+    # A copy first: whoever may read the file is to stay the same.
+    if cp -p "$_config" "$_config.new" &&
+        SECTION=$2 OPTION=$3 VALUE=$4 LC_ALL=C awk -f "$ROOT/lib/config_set.awk" "$_config" >"$_config.new"; then
+        mv "$_config.new" "$_config"
+    else
+        rm -f "$_config.new"
+        warn "/etc/config/$1: $3 is not changed: there is no section $2"
+        return 1
+    fi
+}
+
 # config_foreach FUNCTION TYPE: call it with the name of every section of that type, in the order of the file.
 config_foreach() {
     for _each in $CONFIG_SECTIONS; do

@@ -1,0 +1,18 @@
+# shellcheck shell=sh
+# Who wants to know what happens to a network joins as in OpenWrt: a file /etc/hotplug.d/iface/NN-name.
+
+# iface_event ACTION INTERFACE DEVICE: read every file there, in order, each in a shell of its own, with ACTION
+# (ifup, ifdown, ifupdate), INTERFACE (lan, wan, wan6) and DEVICE set and the shared functions at hand.
+iface_event() {
+    for _script in "$ROOT"/etc/hotplug.d/iface/*; do
+        [ -f "$_script" ] || continue
+        # A file with a mistake in it ends its own shell only.
+        (
+            # shellcheck disable=SC2034  # for the script
+            ACTION=$1 INTERFACE=$2 DEVICE=$3
+            export ACTION INTERFACE DEVICE
+            # shellcheck disable=SC1090  # which files there are is the services' own affair
+            . "$_script"
+        ) || :
+    done
+}
