@@ -152,7 +152,17 @@ unpack_payload() {
         unpack_before=$unpack_layer
         unpack_pieces "$1" "$ROOT/payload/$unpack_layer".*.cpio* || return
     done
-    copy_shared "$1"
+    own_links "$1" && copy_shared "$1"
+}
+
+# own_links TARGET: symbolic links that are not root's. busybox cpio gives every file but them to its owner; the builder
+# lists them, a list for each owner.
+own_links() {
+    for own_list in "$ROOT"/payload/links.*; do
+        [ -e "$own_list" ] || return 0
+        (cd "$1" && run xargs -0 chown -h "${own_list##*.}") <"$own_list" ||
+            problem "the symbolic links of ${own_list##*.} could not be given to their owner" || return
+    done
 }
 
 # copy_shared TARGET: files of the root that this initramfs needs too travel once, here; LB_SHARED are their paths.

@@ -20,7 +20,7 @@ from livebuilder.assets import asset
 from livebuilder.cache import Cache
 from livebuilder.compression import NONE, ZSTD, Compression
 from livebuilder.image.ext2 import Ext2Plan
-from livebuilder.image.payload import Layer, PackedLayer, compress_cached, pack_layers, piece_name
+from livebuilder.image.payload import Layer, PackedLayer, compress_cached, link_owners, pack_layers, piece_name
 from livebuilder.image.squashfs import IMAGE_PATH, SquashfsRoot
 from livebuilder.sizes import KIB, align_up
 from livebuilder.tree import Content, Entry, RootTree, device, directory, file, symlink
@@ -184,6 +184,9 @@ def make_initramfs(
         parts += [b"".join(cpio.archive(tree)) for tree in payload]
     else:
         parts += [pack(tree) for tree in payload]
+    owners = RootTree(link_owners(layers))
+    if len(owners):
+        parts.append(pack(owners))
     if image is not None:
         # Last: when memory is too short for it, Linux has unpacked all that can say so.
         parts.append(b"".join(cpio.archive(RootTree([file(IMAGE_PATH, image, mode=0o400)]))))

@@ -17,7 +17,7 @@ from livebuilder import cpio
 from livebuilder.cache import Cache
 from livebuilder.compression import Compression
 from livebuilder.sizes import MIB
-from livebuilder.tree import Entry, Kind, RootTree
+from livebuilder.tree import Entry, Kind, RootTree, file
 
 PIECE_BYTES = 2 * MIB
 # Part of every cache key: raise it when the bytes of a piece change for another reason than its input.
@@ -98,6 +98,17 @@ def shared_paths(early: RootTree, root: RootTree) -> tuple[str, ...]:
         and _PLAIN_PATH.fullmatch(entry.path)
         and entry.content.same_as(same.content)
     )
+
+
+def link_owners(layers: Iterable[Layer]) -> Iterator[Entry]:
+    """Lists of the symbolic links that are not root's, one for each owner: busybox cpio loses whose those are."""
+    owned: dict[tuple[int, int], list[str]] = {}
+    for layer in layers:
+        for entry in layer.entries:
+            if entry.kind is Kind.SYMLINK and (entry.uid, entry.gid) != (0, 0):
+                owned.setdefault((entry.uid, entry.gid), []).append(f"./{entry.path}\0")
+    for (uid, gid), paths in sorted(owned.items()):
+        yield file(f"payload/links.{uid}:{gid}", os.fsencode("".join(paths)), mode=0o400)
 
 
 def without_paths(layers: Iterable[Layer], paths: Collection[str]) -> tuple[Layer, ...]:

@@ -13,8 +13,6 @@ from livebuilder.errors import LivebuilderError
 
 ELF_MAGIC = b"\x7fELF"
 EM_386, EM_X86_64 = 3, 62
-EM_386 = 3
-EM_X86_64 = 62
 
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import lzma
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from livebuilder.cpio import archive
+from livebuilder.image.payload import Layer, link_owners
 from livebuilder.process import run
 from livebuilder.tree import RootTree, directory, file, hardlink, symlink
 from tests.support.init import InitMachine, meminfo
@@ -85,6 +87,24 @@ def test_layers_of_pieces_are_unpacked_in_order(machine: InitMachine, suffix: st
     assert (root / "etc/20-modules").exists()
     assert (root / "etc/40-files").exists()
     assert [piece.stat().st_size for piece in pieces] == [0] * len(pieces)  # their memory is given back
+
+
+def test_links_that_are_not_roots_are_given_to_their_owners(machine: InitMachine) -> None:
+    """A list for each owner, as the builder writes it, after all is unpacked."""
+    configure(machine)
+    add_payload(machine)
+    links = [replace(symlink(path, "x"), uid=7, gid=8) for path in ("etc/their link", "etc/it's\nlink")]
+    for entry in link_owners([Layer("10-packages", (symlink("root's", "x"), *links))]):
+        machine.write(entry.path, entry.content.read())
+    machine.hooks["xargs"] = 'tr "\\0\\n" "|~" >>"$RECORD"; echo >>"$RECORD"'
+    assert machine.call(_BUILD).stdout == "ext2|1|\n"
+    at = machine.commands.index("xargs -0 chown -h 7:8")
+    assert machine.commands[at + 1] == "./etc/their link|./etc/it's~link|"
+    assert any(line.startswith("cpio") for line in machine.commands[:at])
+    machine.failing["xargs*"] = 1
+    add_payload(machine)
+    machine.call(_BUILD)
+    assert "the symbolic links of 7:8 could not be given to their owner" in machine.console
 
 
 def test_the_image_is_allocated_made_and_named_before_it_is_mounted(machine: InitMachine) -> None:

@@ -54,6 +54,7 @@ def preinit(request: pytest.FixtureRequest, tmp_path: Path) -> Preinit:
 _PIVOT = [
     "mount -o move /proc /mnt/proc", "pivot_root /mnt /mnt/rom", "mount -o move /rom/dev /dev",
     "mount -o move /rom/sys /sys", "mount -o move /rom/tmp /tmp", "mount -o move /rom/overlay /overlay",
+    "umount /rom/proc",
 ]  # fmt: skip
 
 

@@ -71,7 +71,7 @@ case $1 in
         echo "$up $2" | awk '{ printf "%.2f 1.00\n", $1 + $2 }' >"$ROOT/proc/uptime"
         [ "$2" != 3600 ] || kill -9 "$PPID" # a rescue that gave up waits for ever
         ;;
-    umount | modprobe | losetup | chown | sync | mdev | setsid | chroot | reboot | switch_root) ;;
+    umount | modprobe | losetup | chown | xargs | sync | mdev | setsid | chroot | reboot | switch_root) ;;
     *)
         echo "the stand-in knows no $1" >&2
         exit 127

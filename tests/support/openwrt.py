@@ -215,6 +215,7 @@ def _awkward() -> list[Entry]:
         replace(file("usr/bin/special", "#!/bin/sh\n", mode=0o6755), gid=65534),
         hardlink("usr/bin/special too", "usr/bin/special"),
         symlink("etc/a link", "my dir/a file"),
+        replace(symlink("etc/their link", "nowhere"), uid=1000, gid=100),
         device("lib/nodes/zero", char=(1, 5), mode=0o640),
         device("lib/nodes/disk", block=(8, 0)),
         Entry("lib/nodes/fifo", Kind.FIFO, 0o600),

@@ -29,7 +29,7 @@ from livebuilder.image.initramfs import (
 from livebuilder.image.payload import PIECE_BYTES, split_layers
 from livebuilder.image.squashfs import IMAGE_PATH, SquashfsRoot
 from livebuilder.process import run
-from livebuilder.tree import Content, Kind, RootTree, directory, file
+from livebuilder.tree import Content, Kind, RootTree, directory, file, symlink
 from tests.support.images import list_archive, plain_archives
 
 ROOT = RootTree([directory("etc"), file("etc/preinit", "#!/bin/sh\n", mode=0o755), file("data", bytes(1000))])
@@ -81,6 +81,18 @@ def test_a_squashfs_is_the_last_and_travels_as_it_is(tmp_path: Path) -> None:
     tree, _ = cpio.read_archive(last)
     assert (tree[IMAGE_PATH].content.read(), made.layers) == (image.read(), ())
     assert image.read() in made.data
+
+
+def test_links_that_are_not_roots_are_listed_by_owner(tmp_path: Path) -> None:
+    root = RootTree([symlink("mine", "x"), file("theirs", "x")])
+    for number, path in enumerate(("b", "a/link", "a/with space")):
+        root.add(replace(symlink(path, "x"), uid=1000, gid=number // 2))
+    *_, last = plain_archives(made(tmp_path, compression=XZ, root=root).data)
+    tree, _ = cpio.read_archive(last)
+    assert {entry.path: entry.content.read() for entry in tree if entry.kind is Kind.FILE} == {
+        "payload/links.1000:0": b"./a/link\0./b\0",
+        "payload/links.1000:1": b"./a/with space\0",
+    }
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
