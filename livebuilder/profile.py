@@ -16,14 +16,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
+from livebuilder.image.router import ROUTER_PACKAGES
+from livebuilder.image.settings import RouterSettings, host_name
 from livebuilder.kernel.modules import feature_names
 from livebuilder.openwrt.change import ChangeKind
 from livebuilder.sizes import KIB, MIB, parse_size
 
 BUILT_IN = "the built-in profile"
-# By the root's source: how a package is called, and what that is. `-NAME` takes one out of an OpenWrt root.
+_FEATURE_ROUTER = "router"
+# By the root's source: how a package is called, and what that is. `-NAME` takes one out.
 _PACKAGE_NAMES = {
-    "debian": (re.compile(r"[a-z0-9][a-z0-9.+-]+"), "a Debian package name"),
+    "debian": (re.compile(r"-?[a-z0-9][a-z0-9.+-]+"), "a Debian package name"),
     "openwrt": (re.compile(r"-?[A-Za-z0-9][A-Za-z0-9_.+-]*"), "the name of an OpenWrt package"),
 }
 _FEED_LINE = re.compile(r"src(/gz)?\s")
@@ -118,7 +121,7 @@ class RootSection(_Section):
     """What the router's root is made of."""
 
     source: Literal["debian", "directory", "archive", "openwrt"] = "debian"
-    packages: tuple[str, ...] = Field(default=("dropbear-bin", "e2fsprogs"), strict=False)
+    packages: tuple[str, ...] = Field(default=(), strict=False)
     path: str | None = None
     rootfs: str | None = None
     files: str | None = None
@@ -147,7 +150,9 @@ class InitramfsSection(_Section):
 class ModulesSection(_Section):
     """Which drivers travel."""
 
-    features: tuple[ModuleWord, ...] = Field(default=("cdrom", "usb-storage", "nic", "f2fs", "btrfs"), strict=False)
+    features: tuple[ModuleWord, ...] = Field(
+        default=("cdrom", "usb-storage", "nic", "router", "f2fs", "btrfs"), strict=False
+    )
     extra: tuple[ModuleWord, ...] = Field(default=(), strict=False)
 
 
@@ -194,6 +199,10 @@ class Profile(_Section):
         """Whether the profile itself gives `key`, as in `root.init`, rather than leaving it to the default."""
         section, _, name = key.partition(".")
         return name in getattr(self, section).model_fields_set
+
+    def router_settings(self) -> RouterSettings:
+        """What the default root is told."""
+        return RouterSettings(hostname=host_name(self.name))
 
     def problem(self, key: str, message: str, *, hint: str | None) -> ProfileError:
         """What turned out to be wrong with the value of `key`, told as `read_profile` tells it: the file, the key."""
@@ -307,12 +316,13 @@ def _get(values: Mapping[str, Any], section: str, key: str) -> object:
 
 
 def _with_implied(values: dict[str, Any]) -> dict[str, Any]:
-    """A kernel image of one's own needs no `source = "files"`; a root that is not Debian's has no Debian packages."""
+    """A kernel image of one's own needs no `source = "files"`; what a root does that is not ours, only its maker knows."""
     kernel, root = values.get("kernel"), values.get("root")
     if isinstance(kernel, dict) and "source" not in kernel and {"image", "modules"} & kernel.keys():
         values = {**values, "kernel": {**kernel, "source": "files"}}
     if isinstance(root, dict) and root.get("source", "debian") != "debian":
-        values = {**values, "root": {"packages": [], **root}}
+        features = [name for name in ModulesSection().features if name != _FEATURE_ROUTER]
+        values = {**values, "modules": {"features": features, **(values.get("modules") or {})}}
     return values
 
 
@@ -355,6 +365,9 @@ def _wrong_packages(values: Mapping[str, Any]) -> Iterator[str]:
     for name in packages:
         if isinstance(name, str) and pattern.fullmatch(name) is None:
             yield f"root.packages: {name!r} is not {description}"
+        elif source == "debian" and isinstance(name, str) and name[0] == "-" and name[1:] not in ROUTER_PACKAGES:
+            own = ", ".join(sorted(ROUTER_PACKAGES))
+            yield f"root.packages: {name} takes nothing out: the packages of the router are {own}"
 
 
 def _unknown_features(values: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from livebuilder.build.openwrt import is_own_kernel
 from livebuilder.cache import Cache
 from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
+from livebuilder.image.router import chosen_packages, set_aside_var
 from livebuilder.iso.loader import Loader, find_loader
 from livebuilder.kernel.image import Kernel, kernel_from_files
 from livebuilder.openwrt.change import ChangeKind
@@ -74,8 +75,8 @@ def gather_inputs(request: BuildRequest) -> Inputs:
     warnings: dict[str, None] = {}
     openwrt: OpenwrtRoot | None = None
     if profile.root.source == "debian":
-        debian_root = archive.root(profile.root.packages)
-        root = debian_root.tree
+        debian_root = archive.root(chosen_packages(profile.root.packages))
+        root = set_aside_var(debian_root.tree)
         packages |= {package.name: package for package in debian_root.packages}
         warnings |= dict.fromkeys(debian_root.warnings)
     elif profile.root.source == "openwrt":

@@ -341,7 +341,7 @@ def _generated_tree(profile: Profile, packages: RootTree, *, epoch: int) -> Root
     """The folders every root needs, and for a Debian root the files that make it an OpenWrt-shaped router."""
     tree = RootTree()
     if profile.root.source == "debian":
-        tree.overlay(router_tree(name=profile.name, epoch=epoch, consoles=profile.boot.console))
+        tree.overlay(router_tree(profile.router_settings(), epoch=epoch, consoles=profile.boot.console))
     for path in _ROOT_FOLDERS:
         if packages.resolve(path) is None and path not in tree:
             tree.add(directory(path, mode=0o1777 if path == "tmp" else 0o755, source="livebuilder"))

@@ -1,7 +1,8 @@
 """The default root, in OpenWrt's shape: the layer of files that makes Debian's programs a small router.
 
 The files lie in `initramfs/router/`. What cannot travel in a Python package is made here: symbolic links, empty
-folders, permissions, the links that enable a service, and the few lines that depend on the profile.
+folders, permissions, the links that enable a service, and the few lines that depend on the profile, which have
+placeholders like @HOSTNAME@.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from dataclasses import replace
 
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError
+from livebuilder.image.settings import RouterSettings
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, symlink
 
 _SOURCE = "the default router root"
 
+# What the scripts of the root run besides busybox; all but the first two may be left out, and are asked for before.
+ROUTER_PACKAGES = (
+    "dropbear-bin", "e2fsprogs", "dnsmasq-base", "nftables", "openntpd", "ppp", "wide-dhcpv6-client",
+)  # fmt: skip
+
 # A file that is run starts with "#!" and gets 0755, all others get 0644; the exceptions:
-_MODES = {"etc/shadow": 0o600}
+_MODES = {"etc/shadow": 0o600, "etc/dropbear/authorized_keys": 0o600}
 
 _FOLDERS = {
     "dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "root": 0o700,
-    "mnt": 0o755, "overlay": 0o755, "rom": 0o755, "etc/dropbear": 0o700,
+    "mnt": 0o755, "overlay": 0o755, "rom": 0o755, "etc/dropbear": 0o700, "root/.ssh": 0o700,
 }  # fmt: skip
 
 # What changes at run time lives in memory, as in OpenWrt: /var is /tmp.
@@ -30,7 +37,11 @@ _LINKS = {
     "run": "/tmp/run",
     "etc/mtab": "/proc/mounts",
     "etc/resolv.conf": "/tmp/resolv.conf",
+    "root/.ssh/authorized_keys": "/etc/dropbear/authorized_keys",  # where OpenWrt has it, among the settings
 }
+# Where packages' own /var waits for the boot that copies it into memory.
+VAR_TEMPLATE = "usr/lib/livebuilder/var"
+_VAR_LINKS = (f"{VAR_TEMPLATE}/run", f"{VAR_TEMPLATE}/lock")  # to /run in Debian; folders here
 
 # Where others than a shell look for an applet: the kernel (modprobe, init), init, scripts. All others go to /bin.
 _APPLET_FOLDERS = {
@@ -39,30 +50,52 @@ _APPLET_FOLDERS = {
 }
 _PROGRAM_FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
 
+_PLACEHOLDER = re.compile(rb"@([A-Z_]+)@")
 _PLACE = re.compile(rb"^(START|STOP)=(\d\d)\s*$", re.MULTILINE)
 
 
-def host_name(name: str) -> str:
-    """`name` as a host name (RFC 1123): letters, digits and hyphens, at most 63 of them."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", name)[:63].strip("-") or "livebuilder"
+def chosen_packages(words: Iterable[str]) -> tuple[str, ...]:
+    """The Debian packages of the default root: its own, and what `words` add, or as `-NAME` take out."""
+    words = set(words)
+    return tuple(sorted(name for name in words | {*ROUTER_PACKAGES} if name[0] != "-" and f"-{name}" not in words))
 
 
-def router_tree(*, name: str, epoch: int, consoles: Sequence[str] = ()) -> RootTree:
+def set_aside_var(packages: RootTree) -> RootTree:
+    """The packages with what they have in /var and /run, which are in memory, put where the boot copies it from."""
+    tree = RootTree()
+    for entry in packages:
+        path = _set_aside(entry.path)
+        if path in _LINKS or (path in _VAR_LINKS and entry.kind is Kind.SYMLINK):
+            continue
+        target = _set_aside(entry.target) if entry.kind is Kind.HARDLINK else entry.target
+        tree.add(replace(entry, path=path, target=target))
+    return tree
+
+
+def _set_aside(path: str) -> str:
+    top, slash, rest = path.partition("/")
+    if not slash or top not in ("var", "run"):
+        return path
+    return f"{VAR_TEMPLATE}/{rest if top == 'var' else path}"
+
+
+def router_tree(settings: RouterSettings, *, epoch: int, consoles: Sequence[str] = ()) -> RootTree:
     """The files of the default root, without Debian's programs.
 
-    `name` is the profile's and becomes the host name; `epoch` (seconds since 1970) dates every file, and the clock
-    of a PC with an empty battery starts there. `consoles` are those of the kernel, as in `ttyS1,9600n8`: a serial
-    one besides ttyS0 gets a login too.
+    `epoch` (seconds since 1970) dates every file, and the clock of a PC with an empty battery starts there.
+    `consoles` are those of the kernel, as in `ttyS1,9600n8`: a serial one besides ttyS0 gets a login too.
     """
     tree = RootTree()
     home = asset("initramfs/router")
     for path in sorted(home.rglob("*")):
         if path.is_file():
             relative = path.relative_to(home).as_posix()
-            data = _filled(relative, path.read_bytes(), name=name, consoles=consoles)
+            data = _filled(relative, path.read_bytes(), settings, consoles)
             mode = _MODES.get(relative, 0o755 if data.startswith(b"#!") else 0o644)
             tree.add(file(relative, data, mode=mode, source=_SOURCE))
     tree.add(file("etc/livebuilder/epoch", f"{epoch}\n", source=_SOURCE))
+    keys = "".join(f"{key}\n" for key in settings.ssh_keys)
+    tree.add(file("etc/dropbear/authorized_keys", keys, mode=0o600, source=_SOURCE))
     for path_, mode in _FOLDERS.items():
         tree.add(directory(path_, mode=mode, source=_SOURCE))
     for path_, target in _LINKS.items():
@@ -106,11 +139,27 @@ def applet_links(applets: Iterable[str], *, present: Collection[str] | RootTree,
         yield replace(symlink(f"{folder}/{applet}", "/bin/busybox", source="busybox"), mtime=epoch)
 
 
-def _filled(path: str, data: bytes, *, name: str, consoles: Sequence[str]) -> bytes:
-    if path == "etc/config/system":
-        return data.replace(b"@HOSTNAME@", host_name(name).encode())
+def _filled(path: str, data: bytes, settings: RouterSettings, consoles: Sequence[str]) -> bytes:
+    if path.startswith("etc/config/"):
+        return _PLACEHOLDER.sub(lambda match: _values(settings)[match[1].decode()].encode(), data)
+    if path == "etc/shadow" and settings.root_password_hash:
+        return data.replace(b"root:*:", f"root:{settings.root_password_hash}:".encode())
     if path == "etc/inittab":
         ttys = [console.split(",")[0] for console in consoles]
         more = [tty for tty in dict.fromkeys(ttys) if not re.fullmatch(r"tty\d*|ttyS0", tty)]
         return data + "".join(f"{tty}::askfirst:/bin/login -f root\n" for tty in more).encode()
     return data
+
+
+def _values(settings: RouterSettings) -> dict[str, str]:
+    """What stands for each placeholder."""
+    return {
+        "HOSTNAME": settings.hostname,
+        "TIMEZONE": settings.timezone,
+        "LAN_ADDRESS": str(settings.lan.ip),
+        "LAN_NETMASK": str(settings.lan.netmask),
+        "WAN": settings.wan,
+        "WAN_DNS": "".join(f"\n\tlist dns '{server}'" for server in settings.dns),
+        "DHCP_START": str(settings.dhcp_range.start),
+        "DHCP_LIMIT": str(settings.dhcp_range.limit),
+    }

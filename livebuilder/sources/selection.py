@@ -11,6 +11,7 @@ LEFT_OUT = (
     "etc/bash_completion.d",
     "etc/cron.d", "etc/cron.daily", "etc/cron.hourly", "etc/cron.monthly", "etc/cron.weekly", "etc/logrotate.d",
     "etc/init.d", "etc/runit", "etc/sv", "lib/systemd", "usr/lib/systemd",  # for an init that is not there
+    "etc/apparmor.d", "etc/network", "etc/pam.d", "usr/share/dbus-1",  # nor are AppArmor, ifupdown, PAM and D-Bus
     "usr/include",
     "usr/share/applications", "usr/share/apport", "usr/share/bash-completion", "usr/share/bug", "usr/share/debconf",
     "usr/share/doc", "usr/share/doc-base", "usr/share/fish", "usr/share/gtk-doc", "usr/share/icons", "usr/share/info",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from livebuilder.image.router import router_tree
+from livebuilder.image.settings import RouterSettings
 from livebuilder.process import Completed, run
 from livebuilder.tree import Kind, RootTree
 
@@ -97,7 +98,7 @@ def make_router(folder: Path, shell: str) -> Router:
     """The default root below `folder`, with the folders that the kernel would fill."""
     root = folder / "root"
     root.mkdir()
-    lay_out(router_tree(name="attic-pc", epoch=1_700_000_000), root)
+    lay_out(router_tree(RouterSettings(hostname="attic-pc"), epoch=1_700_000_000), root)
     for name in ("var", "run", "etc/resolv.conf", "etc/mtab"):
         (root / name).unlink()
     (root / "tmp/run").mkdir()

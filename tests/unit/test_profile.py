@@ -24,7 +24,8 @@ def problems(*settings: str, path: Path | None = None) -> list[str]:
 def test_the_built_in_profile_is_the_debian_router() -> None:
     profile = read_profile(None)
     assert (profile.name, profile.kernel.source, profile.kernel.flavour) == ("router", "debian", "686")
-    assert profile.root.packages == ("dropbear-bin", "e2fsprogs")
+    assert profile.root.packages == ()
+    assert "router" in profile.modules.features
     assert profile.root.init == "/etc/preinit"
     assert profile.root.free == 2 * 1024 * 1024
     assert profile.storage.label == "rootfs_data"

@@ -10,9 +10,11 @@ import pytest
 
 from tests.support.builds import BuiltImage, run_command, shared_folder
 
-# Half the time of the default image to its prompt: no drivers that a stick does without, and gzip.
+# Half the time of the default image to its prompt: no programs and drivers that a stick does without, and gzip.
 _SMALL = """\
 name = "small"
+[root]
+packages = ["-dnsmasq-base", "-nftables", "-openntpd", "-ppp", "-wide-dhcpv6-client"]
 [modules]
 features = ["usb-storage", "f2fs", "btrfs"]
 [output]

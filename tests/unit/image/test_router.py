@@ -8,15 +8,23 @@ import pytest
 
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError
-from livebuilder.image.router import applet_links, host_name, router_tree, service_links
-from livebuilder.tree import Kind, RootTree, file, symlink
+from livebuilder.image.router import (
+    ROUTER_PACKAGES,
+    applet_links,
+    chosen_packages,
+    router_tree,
+    service_links,
+    set_aside_var,
+)
+from livebuilder.image.settings import RouterSettings, host_name
+from livebuilder.tree import Kind, RootTree, directory, file, hardlink, symlink
 
 _EPOCH = 1_700_000_000
 
 
 @pytest.fixture(scope="module")
 def tree() -> RootTree:
-    return router_tree(name="attic-pc", epoch=_EPOCH)
+    return router_tree(RouterSettings(hostname="attic-pc"), epoch=_EPOCH)
 
 
 def test_every_asset_is_in_the_tree(tree: RootTree) -> None:
@@ -27,7 +35,7 @@ def test_every_asset_is_in_the_tree(tree: RootTree) -> None:
 
 def test_what_starts_with_a_shebang_can_be_run_and_nothing_else(tree: RootTree) -> None:
     modes = {entry.path: entry.mode for entry in tree if entry.kind is Kind.FILE}
-    assert modes.pop("etc/shadow") == 0o600
+    assert modes.pop("etc/shadow") == modes.pop("etc/dropbear/authorized_keys") == 0o600
     for path, mode in modes.items():
         assert mode == (0o755 if tree[path].content.read().startswith(b"#!") else 0o644), path
     assert modes["etc/preinit"] == modes["lib/livebuilder/unmount"] == 0o755
@@ -52,7 +60,7 @@ def test_everything_belongs_to_root_and_has_the_time_given(tree: RootTree) -> No
 
 
 def test_the_same_facts_give_the_same_tree(tree: RootTree) -> None:
-    again = router_tree(name="attic-pc", epoch=_EPOCH)
+    again = router_tree(RouterSettings(hostname="attic-pc"), epoch=_EPOCH)
     assert [(e.path, e.content.read()) for e in tree] == [(e.path, e.content.read()) for e in again]
 
 
@@ -63,8 +71,6 @@ def test_the_same_facts_give_the_same_tree(tree: RootTree) -> None:
 )  # fmt: skip
 def test_host_names(name: str, host: str) -> None:
     assert host_name(name) == host
-    config = router_tree(name=name, epoch=0)["etc/config/system"].content.read()
-    assert config == f"config system\n\toption hostname '{host}'\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_host_names(name: str, host: str) -> None:
     ],
 )
 def test_every_console_gets_a_login(consoles: tuple[str, ...], ttys: list[str]) -> None:
-    inittab = router_tree(name="x", epoch=0, consoles=consoles)["etc/inittab"].content.read().decode()
+    inittab = router_tree(RouterSettings(), epoch=0, consoles=consoles)["etc/inittab"].content.read().decode()
     assert re.findall(r"^(\w+)::askfirst:/bin/login -f root$", inittab, re.MULTILINE) == ttys
 
 
@@ -114,3 +120,26 @@ def test_an_applet_gives_way_to_a_program_of_the_root() -> None:
         "bin/ls": "/bin/busybox", "sbin/modprobe": "/bin/busybox", "sbin/init": "/bin/busybox",
         "usr/bin/env": "/bin/busybox",
     }  # fmt: skip
+
+
+def test_packages_are_added_to_the_routers_own_and_taken_out() -> None:
+    assert chosen_packages(()) == tuple(sorted(ROUTER_PACKAGES))
+    assert set(chosen_packages(("tcpdump", "-ppp", "nftables"))) == {*ROUTER_PACKAGES, "tcpdump"} - {"ppp"}
+
+
+def test_what_packages_have_in_var_waits_for_the_boot() -> None:
+    packages = RootTree([
+        directory("run"), directory("var/lib/ntp", mode=0o700), file("var/lib/ntp/drift", b"1"),
+        hardlink("var/lib/again", "var/lib/ntp/drift"), symlink("var/run", "/run"), directory("var/empty"),
+        directory("run/sshd"), file("etc/varnish", b"2"), symlink("usr/var", "/var"),
+    ])  # fmt: skip
+    tree = set_aside_var(packages)
+    assert {entry.path for entry in tree if not entry.path.startswith("usr/lib/livebuilder/var/")} == {
+        "etc", "etc/varnish", "usr", "usr/var", "usr/lib", "usr/lib/livebuilder", "usr/lib/livebuilder/var",
+    }  # fmt: skip
+    kept = {entry.path.removeprefix("usr/lib/livebuilder/var/"): entry for entry in tree if "/var/" in entry.path}
+    assert kept.keys() == {"lib", "lib/ntp", "lib/ntp/drift", "lib/again", "empty", "run", "run/sshd"}
+    assert kept["lib/ntp"].mode == 0o700
+    assert kept["run"].kind is Kind.DIRECTORY
+    tree.verify()
+    tree.overlay(router_tree(RouterSettings(), epoch=0))

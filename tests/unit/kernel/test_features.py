@@ -20,6 +20,7 @@ REQUIRED = {
     "extroot": {"overlay", "sd_mod", "ext4"},
     "f2fs": {"f2fs"},
     "nic": set(),
+    "router": {"bridge", "nf_tables", "nf_conntrack", "nf_nat"},
     "squashfs": {"loop", "squashfs"},
     "usb-storage": {"usb-storage", "sd_mod"},
 }
@@ -35,7 +36,7 @@ def test_the_lines_of_a_feature(feature: str) -> None:
     texts = [pattern.text for pattern in patterns]
     assert {pattern.text for pattern in patterns if not pattern.optional} == REQUIRED[feature]
     # Names only: a glob would find nothing in OpenWrt's flat folder.
-    assert all(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", text) for text in texts)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", text) for text in texts)
     assert len({module_name(text) for text in texts}) == len(texts)
 
 
