@@ -17,6 +17,7 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.image.squashfs import IMAGE_PATH, read_superblock
 from livebuilder.iso.iso9660 import open_disc
 from livebuilder.iso.lint import Finding, lint_iso
+from livebuilder.iso.menu import INITRAMFS_PATH, KERNEL_PATH
 from livebuilder.iso.plan import IMAGE_FACTS
 from livebuilder.iso.report import IsoReport, read_file, read_iso, render_report
 from livebuilder.kernel.image import COMPRESSION_OPTIONS, BzImage, embedded_config, read_bzimage
@@ -203,6 +204,26 @@ def image_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or not isinstance(facts.get("label"), str):
         raise LivebuilderError(f"/{IMAGE_FACTS} of {path} does not name the label of its stick")
     return facts
+
+
+def read_system(path: Path) -> tuple[bytes, RootTree]:
+    """The kernel of an ISO of ours, and all files of its initramfs with the root's own over them.
+
+    Raises `LivebuilderError` when there are none, or they are damaged.
+    """
+    files = {file.path: file for file in read_iso(path).files}
+    lacking = [name for name in (KERNEL_PATH, INITRAMFS_PATH) if name not in files]
+    if lacking:
+        raise LivebuilderError(f"{path} has no /{' and no /'.join(lacking)}", hint="livebuilder build")
+    with open_disc(path) as disc:
+        kernel = read_file(disc, files[KERNEL_PATH], limit=_LIMIT_BYTES)
+        initramfs = read_file(disc, files[INITRAMFS_PATH], limit=_LIMIT_BYTES)
+    root = RootTree()
+    for archive in read_archives(initramfs, source=f"{path}, /{INITRAMFS_PATH}"):
+        root.overlay(archive.tree)
+    root.remove("payload")
+    root.remove(IMAGE_PATH)
+    return kernel, root
 
 
 def read_archives(data: bytes, *, source: str) -> Iterator[Archive]:

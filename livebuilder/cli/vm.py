@@ -110,3 +110,56 @@ def vm_test(
     show(proof_to_json(proof), "\n".join(proof.story), as_json=as_json)
     if not proof.success:
         raise typer.Exit(1)
+
+
+@app.command("route")
+def vm_route(
+    iso: Annotated[Path, typer.Argument(metavar="ISO")],
+    usb: Annotated[
+        Path | None, typer.Option("--usb", metavar="FILE", help="Plug in this stick image. It is not written to.")
+    ] = None,
+    machine: Annotated[str, typer.Option("--machine", help="A period PC: pc-1997, pc-2000 or pc-modern.")] = "pc-2000",
+    memory: Annotated[str | None, typer.Option("--memory", help="As in 96M; by default what the machine had.")] = None,
+    logs: Annotated[Path | None, typer.Option("--logs", metavar="DIR", help="Keep the serial logs here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that an ISO is a router: a client on its LAN fetches 20 MB through it from a provider at its WAN.
+
+    Both are guests of their own. Nothing may be open to the provider. Exit 0 when all of that holds.
+
+    Examples:
+
+      livebuilder vm route out/router.iso --usb stick.img
+
+      livebuilder vm route out/router.iso --memory 128M --logs proof/ --json
+    """
+    import shutil
+    import tempfile
+
+    from livebuilder.cache import Cache, cache_root
+    from livebuilder.inspection import read_system
+    from livebuilder.sizes import parse_size
+    from livebuilder.staging import make_folder
+    from livebuilder.vm.accelerator import find_accelerator
+    from livebuilder.vm.machine import machine_named
+    from livebuilder.vm.routing import routing_proof, routing_to_json
+
+    with as_usage():
+        pc = machine_named(machine)
+        memory_bytes = parse_size(memory) if memory else None
+    system = read_system(iso)
+    accelerator = find_accelerator(pc.program, cache=Cache(cache_root()))
+    folder = logs or Path(tempfile.mkdtemp(prefix="livebuilder-"))
+    make_folder(folder)
+    keep = True
+    try:
+        proof = routing_proof(
+            iso, system, stick=usb, logs=folder, machine=pc, accelerator=accelerator, memory_bytes=memory_bytes
+        )
+        keep = logs is not None or not proof.success
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
+    show(routing_to_json(proof), "\n".join(proof.story), as_json=as_json)
+    if not proof.success:
+        raise typer.Exit(1)

@@ -119,6 +119,31 @@ class Stick:
     boot_index: int | None = None
 
 
+@dataclass(frozen=True)
+class Cable:
+    """A guest's end of an Ethernet cable to another guest: the Unix sockets of this end and of the other.
+
+    Either guest may come and go: what is sent while nobody is at the other end is lost, as on a real one.
+    """
+
+    here: Path
+    there: Path
+
+    @property
+    def other_end(self) -> Cable:
+        """The same cable, for the guest at its other end."""
+        return Cable(self.there, self.here)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A network card that QEMU calls `driver`, on a cable."""
+
+    driver: str
+    mac: str
+    cable: Cable
+
+
 BOOT_INDEX = 5
 LEAST_MEMORY_BYTES = 2 * MIB
 
@@ -127,8 +152,8 @@ LEAST_MEMORY_BYTES = 2 * MIB
 class Guest:
     """A machine and what is put into it.
 
-    The network card hears nobody but this host: a user-mode network where the guest is 192.168.1.1 and
-    everything else is cut off; `ssh_port` is a port of 127.0.0.1 that leads to the guest's port 22.
+    Without `cards` there is one that hears nobody but this host: a user-mode network where the guest is 192.168.1.1
+    and everything else is cut off; `ssh_port` is a port of 127.0.0.1 that leads to the guest's port 22.
     `display` is QEMU's word for a window (`gtk`, `sdl`) or `none`. `extra` goes to QEMU as it is, last.
     """
 
@@ -137,6 +162,7 @@ class Guest:
     sticks: tuple[Stick, ...] = ()
     memory_bytes: int | None = None
     ssh_port: int | None = None
+    cards: tuple[Card, ...] = ()
     display: str = "none"
     extra: tuple[str, ...] = ()
 
@@ -192,7 +218,7 @@ def qemu_argv(guest: Guest, *, accelerator: str, control: Control | None) -> lis
         "-device", f"{machine.usb},id=usb",
         *_boot_argv(guest.boot),
         *(word for number, stick in enumerate(guest.sticks) for word in _stick_argv(stick, f"stick{number}")),
-        *_network_argv(machine.network, guest.ssh_port),
+        *(_cards_argv(guest.cards) if guest.cards else _network_argv(machine.network, guest.ssh_port)),
         *_control_argv(control),
         *guest.extra,
     ]  # fmt: skip
@@ -240,6 +266,20 @@ def _network_argv(card: str, ssh_port: int | None) -> list[str]:
         "-netdev", f"user,id=network0,net=192.168.1.0/24,host=192.168.1.2,restrict=on{forward}",
         "-device", f"{card},netdev=network0,romfile=",  # no boot ROM: the network is never booted from
     ]  # fmt: skip
+
+
+def _cards_argv(cards: tuple[Card, ...]) -> list[str]:
+    argv = []
+    for number, card in enumerate(cards):
+        name, here, there = f"network{number}", _escaped(card.cable.here), _escaped(card.cable.there)
+        ends = f"local.type=unix,local.path={here},remote.type=unix,remote.path={there}"
+        argv += [
+            "-netdev",
+            f"dgram,id={name},{ends}",
+            "-device",
+            f"{card.driver},netdev={name},mac={card.mac},romfile=",
+        ]
+    return argv
 
 
 def _control_argv(control: Control | None) -> list[str]:

@@ -58,7 +58,7 @@ POWER_OFF = (
     ("echo u >/proc/sysrq-trigger", 5.0),
     ("echo o >/proc/sysrq-trigger", 60.0),
 )
-_STOPPED = rf"{GAVE_UP}|livebuilder: rescue shell: .*(?=\n)"
+STOPPED = rf"{GAVE_UP}|livebuilder: rescue shell: .*(?=\n)"
 _SCREEN_SECONDS = 5.0
 _SCREEN_LINES = 15
 
@@ -187,7 +187,7 @@ def _boot(
             session.type_on_keyboard(answer)
             limit = boot_seconds if guest.sticks else boot_seconds + SETTLE_SECONDS
             facts["summary"] = session.wait_for(
-                SUMMARY, timeout_seconds=limit, unless=_STOPPED, meaning="the summary of /init"
+                SUMMARY, timeout_seconds=limit, unless=STOPPED, meaning="the summary of /init"
             )[1]
             facts["seconds_to_summary"] = round(session.seconds, 2)
             shell = activate_console(session, timeout_seconds=min(boot_seconds, SHELL_SECONDS))

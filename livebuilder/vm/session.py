@@ -203,7 +203,7 @@ def run_guest(guest: Guest, *, log: Path, accelerator: str) -> Iterator[Session]
     verify_guest(guest)
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livebuilder-vm-", dir=_short_folder())))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livebuilder-vm-", dir=short_folder())))
         control = Control(serial=folder / "serial", qmp=folder / "qmp", log=log.absolute())
         listeners = [stack.enter_context(_listener(path)) for path in (control.serial, control.qmp)]
         said = stack.enter_context((folder / "stderr").open("w+b"))
@@ -236,7 +236,7 @@ def _key(character: str) -> str:
     return f"shift-{character.lower()}" if character.isupper() else _KEYS.get(character, character)
 
 
-def _short_folder() -> str:
+def short_folder() -> str:
     """A folder for temporary files with a name that leaves room for a socket's."""
     folder = tempfile.gettempdir()
     return folder if len(os.fsencode(folder)) + len("/livebuilder-vm-12345678/serial") <= _SOCKET_PATH_BYTES else "/tmp"

@@ -20,6 +20,7 @@ def test_every_chapter_has_a_test() -> None:
     tests = Path(__file__).parents[1]
     others = (
         "vm/test_command.py",
+        "vm/test_routing.py",
         "init/test_init_boot.py",
         "tools/test_openwrt_fetch.py",
         "tools/test_usb_command.py",

@@ -68,6 +68,7 @@ def test_the_walk_sees_the_commands() -> None:
         "livebuilder usb image", "livebuilder usb list", "livebuilder usb prepare", "livebuilder usb write",
         "livebuilder usb adopt", "livebuilder usb check", "livebuilder usb backup", "livebuilder usb restore",
         "livebuilder usb reset", "livebuilder usb diff", "livebuilder vm run", "livebuilder vm test",
+        "livebuilder vm route",
     } == DOCUMENTED  # fmt: skip
     assert {"--output", "-o", "PROFILE.toml", "--dry-run"} <= words_of("livebuilder build")
 

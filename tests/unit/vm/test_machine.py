@@ -9,6 +9,8 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import KIB, MIB
 from livebuilder.vm.machine import (
     MACHINES,
+    Cable,
+    Card,
     Control,
     Guest,
     ImageBoot,
@@ -155,6 +157,17 @@ def test_what_the_caller_chooses() -> None:
     assert words[words.index("-accel") + 1] == "kvm"
     assert words[words.index("-netdev") :][:4] == network("ne2k_pci", ",hostfwd=tcp:127.0.0.1:2022-192.168.1.1:22")
     assert words[-2:] == ["-smp", "2"]
+
+
+def test_cards_on_cables_take_the_place_of_the_network() -> None:
+    wan, lan = Cable(Path("/t/wan"), Path("/t/wan,far")), Cable(Path("/t/lan"), Path("/t/lan-far"))
+    words = argv(guest(cards=(Card("rtl8139", "52:54:00:00:01:01", wan.other_end), Card("e1000", "aa:bb", lan))))
+    assert words[words.index("-netdev") : -len(LAST)] == [
+        "-netdev", "dgram,id=network0,local.type=unix,local.path=/t/wan,,far,remote.type=unix,remote.path=/t/wan",
+        "-device", "rtl8139,netdev=network0,mac=52:54:00:00:01:01,romfile=",
+        "-netdev", "dgram,id=network1,local.type=unix,local.path=/t/lan,remote.type=unix,remote.path=/t/lan-far",
+        "-device", "e1000,netdev=network1,mac=aa:bb,romfile=",
+    ]  # fmt: skip
 
 
 def test_memory_that_is_no_whole_number_of_mebibytes() -> None:
