@@ -25,7 +25,7 @@ NETWORK = "198.18.0"  # for tests of network devices (RFC 2544); nothing that fi
 PROVIDER_NAME = "provider.test"
 PROGRAMS = ("dnsmasq", "httpd", "ip", "nc", "nslookup", "sha256sum", "udhcpc", "wget")
 _FOLDERS = ("bin", "sbin", "usr/bin", "usr/sbin")
-_MEMORY_BYTES = 128 * MIB
+_MEMORY_BYTES = 256 * MIB  # the whole root is in a file system in memory, twice while it is unpacked
 _BOOT_SECONDS = 120.0
 # cryptomgr.notests: the tests of the kernel's own cryptography take longer than all the rest.
 _APPEND = "console=ttyS0,115200n8 quiet cryptomgr.notests"

@@ -35,7 +35,7 @@ from livebuilder.vm.machine import Guest, ImageBoot, Machine, Stick
 from livebuilder.vm.menu import PROMPT, answer_at_prompt, read_config
 from livebuilder.vm.peers import NETWORK, PROVIDER_NAME, Neighbourhood, Peer, neighbourhood
 from livebuilder.vm.scenario import BOOT_SECONDS, STOPPED, SUMMARY
-from livebuilder.vm.serial import GuestError
+from livebuilder.vm.serial import GuestError, GuestTimeout
 from livebuilder.vm.session import Session, run_guest
 
 ROUTER_NAME = "router.lan"
@@ -181,11 +181,18 @@ def _use(router: Session, beside: Neighbourhood, answer: str) -> RoutingFacts:
     return RoutingFacts(seconds=round(router.seconds, 2), **facts)
 
 
-def wait_for_lease(client: Peer) -> Lease:
-    """The client's lease, when it has one."""
-    text = client.run("until cat /tmp/lease; do sleep 0.2; done 2>/dev/null", timeout_seconds=LEASE_SECONDS)
-    words = dict(line.split("=", 1) for line in text.splitlines())
-    return Lease(words["address"], words["router"], words["dns"], words["domain"])
+def wait_for_lease(client: Peer, *, beginning: str = "") -> Lease:
+    """The client's lease, when it has one with an address that begins so; raises `GuestTimeout` when none comes."""
+    deadline = time.monotonic() + LEASE_SECONDS
+    while True:
+        text = client.run("cat /tmp/lease 2>/dev/null || :")
+        words = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        if words and words["address"].startswith(beginning):
+            return Lease(words["address"], words["router"], words["dns"], words["domain"])
+        if time.monotonic() > deadline:
+            what = f"the client got no lease within {LEASE_SECONDS:g} seconds"
+            raise client.session.failure(what, kind=GuestTimeout)
+        time.sleep(0.5)
 
 
 def resolve(peer: Peer, name: str) -> str | None:
