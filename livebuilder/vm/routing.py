@@ -209,7 +209,7 @@ def fetch(client: Peer, provider: Peer, *, url: str = FILE_URL) -> Fetched:
     seconds = round(time.monotonic() - started, 2)
     size = int(client.run("wc -c </tmp/file"))
     sums = [
-        peer.run(f"sha256sum <{path}").split()[0] for peer, path in ((client, "/tmp/file"), (provider, "/www/file"))
+        peer.run(f"sha256sum <{path}").split()[0] for peer, path in ((client, "/tmp/file"), (provider, "/tmp/www/file"))
     ]
     return Fetched(size, seconds, *sums)
 
