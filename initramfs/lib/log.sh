@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Messages and the clock. Every step goes into the kernel log under one prefix; what a person must see goes onto
-# every console as well. None of this forks: a fork costs a Pentium II milliseconds.
+# every console (console.sh) as well. None of this forks: a fork costs a Pentium II milliseconds.
 
 PREFIX=livebuilder
 WARNINGS='' # one per line, for the record
@@ -17,16 +17,6 @@ kernel_log() {
 
 # step TEXT: what is being done, for the kernel log.
 step() { kernel_log 6 "$1"; }
-
-# tell TEXT: onto every console, as it is.
-tell() {
-    tell_names=''
-    { read -r tell_names <"$ROOT/sys/class/tty/console/active"; } 2>/dev/null
-    for tell_name in ${tell_names:-console}; do
-        { printf '%s\n' "$1" >>"$ROOT/dev/$tell_name"; } 2>/dev/null
-    done
-    return 0
-}
 
 # say TEXT: what a person must see, on every console and once in the kernel log.
 say() {

@@ -8,6 +8,24 @@ load_modules() {
     return 0
 }
 
+# find_aliases BUS PATTERN…: ALIASES = those of the devices on that bus that are like one of the patterns.
+find_aliases() {
+    aliases_bus=$1
+    shift
+    ALIASES=''
+    for aliases_file in "$ROOT/sys/bus/$aliases_bus/devices"/*/modalias; do
+        aliases_word=''
+        { read -r aliases_word <"$aliases_file"; } 2>/dev/null
+        for aliases_pattern; do
+            # shellcheck disable=SC2254 # it is a pattern
+            case $aliases_word in
+                $aliases_pattern) ALIASES="$ALIASES $aliases_word" ;;
+            esac
+        done
+    done
+    [ -n "$ALIASES" ]
+}
+
 # drop_early_modules: what the root needs is loaded; the files are only memory now.
 drop_early_modules() { run rm -rf "$ROOT/lib/modules"; }
 

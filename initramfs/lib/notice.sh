@@ -19,6 +19,7 @@ add_to_banner() {
     characters_from_hex "$HEX" plain
     notice_what="CHANGES ARE NOT KEPT: this system runs from memory only"
     [ "$STORAGE_STATE" = volatile ] || notice_what="CHANGES ARE NOT KEPT: the stick is read-only"
+    [ "$FAILSAFE" = no ] || notice_what="FAILSAFE MODE: CHANGES ARE NOT KEPT"
     printf ' *** %s ***\n     Why: %s\n     All about it: /%s\n%s\n' "$notice_what" "$TEXT" "$RECORD_PATH" \
         " -----------------------------------------------------" >>"$FINAL_ROOT/$NOTICE_BANNER"
 }

@@ -12,6 +12,13 @@ lay_overlay() {
         read-only) lay_read_only || give_up_stick ;;
     esac
     [ "$STORAGE_STATE:$ROOT_MODE" != volatile:squashfs ] || make_squashfs_writable
+    [ "$STICK_ASIDE:$FINAL_ROOT" != "yes:$NEW_ROOT" ] || show_stick
+}
+
+# show_stick: in failsafe, below a root that is no overlay.
+show_stick() {
+    run mkdir -p "$NEW_ROOT/overlay"
+    run mount -o move "$STICK" "$NEW_ROOT/overlay" || warn "the stick could not be moved to /overlay"
 }
 
 lay_persistent() {
@@ -21,15 +28,22 @@ lay_persistent() {
     fi
     know_overlay || return
     prepare_lower
-    for overlay_folder in upper work; do
+    for overlay_folder in upper work ${BY_MAC:+"$STAMP_FOLDER" "$STAMP_FOLDER/work" "$STAMP_FOLDER/work/$BY_MAC"}; do
         [ -d "$STICK/$overlay_folder" ] || run mkdir "$STICK/$overlay_folder" ||
             problem "/$overlay_folder cannot be made on the stick" || return
     done
+    overlay_work=$STICK/$overlay_folder
     # The kernel empties and makes work/work anew; on a full stick the old one's block has to be free by then.
-    if [ "$STICK_FULL" = yes ]; then run rm -rf "$STICK/work/work" && run sync; fi
+    if [ "$STICK_FULL" = yes ]; then run rm -rf "$overlay_work/work" && run sync; fi
     # A record that was copied up in an earlier boot would hide this one.
-    [ ! -e "$STICK/upper/$RECORD_PATH" ] || run rm -f "$STICK/upper/$RECORD_PATH"
-    mount_overlay "$LOWER" "$STICK/upper" "$STICK/work"
+    for overlay_layer in "$STICK/upper" "$MACHINE"; do
+        [ ! -e "$overlay_layer/$RECORD_PATH" ] || run rm -f "$overlay_layer/$RECORD_PATH"
+    done
+    if [ -n "$BY_MAC" ]; then
+        mount_overlay "$STICK/upper:$LOWER" "$MACHINE" "$overlay_work"
+    else
+        mount_overlay "$LOWER" "$STICK/upper" "$overlay_work"
+    fi
 }
 
 # lay_read_only_instead: what is on the stick is at least seen when there is no room for the overlay's own folders.
@@ -45,11 +59,15 @@ lay_read_only() {
     know_overlay || return
     prepare_lower
     overlay_lower=$LOWER
-    [ ! -d "$STICK/upper" ] || overlay_lower=$STICK/upper:$LOWER
+    overlay_record=''
+    for overlay_layer in "$STICK/upper" ${BY_MAC:+"$MACHINE"}; do
+        [ ! -d "$overlay_layer" ] || overlay_lower=$overlay_layer:$overlay_lower
+        [ ! -e "$overlay_layer/$RECORD_PATH" ] || overlay_record=$overlay_layer
+    done
     run mkdir -p "$RAM_LAYER" && run mount -t tmpfs -o mode=0755 ramlayer "$RAM_LAYER" &&
         run mkdir "$RAM_LAYER/upper" "$RAM_LAYER/work" || problem "no memory for the layer over the stick" || return
     # This boot's record lies in the lowest layer; a copy on the stick, which cannot be removed, must not hide it.
-    if [ -e "$STICK/upper/$RECORD_PATH" ]; then
+    if [ -n "$overlay_record" ]; then
         run mkdir -p "$RAM_LAYER/upper/${RECORD_PATH%/*}" && write_record "$RAM_LAYER/upper"
     fi
     mount_overlay "$overlay_lower" "$RAM_LAYER/upper" "$RAM_LAYER/work"

@@ -8,6 +8,10 @@ UNKNOWN_PARAMETERS='' # one per line, for the record
 STORAGE_WANTED=yes
 STALE_WANTED=keep
 RESCUE_WANTED=no
+RESET_WANTED=no
+FAILSAFE=no
+
+KNOWN_PARAMETERS='lb.label=NAME lb.storage=off lb.settle=SECONDS lb.stale=hide lb.failsafe lb.reset lb.rescue lb.debug'
 
 # read_image_configuration: the LB_ settings; every one has a value afterwards.
 read_image_configuration() {
@@ -59,6 +63,8 @@ read_parameter() {
         lb.storage=off) STORAGE_WANTED=no ;;
         lb.settle=*) read_settle "$1" ;;
         lb.stale=keep | lb.stale=hide) STALE_WANTED=${1#*=} ;;
+        lb.failsafe) FAILSAFE=yes ;;
+        lb.reset) RESET_WANTED=yes ;;
         lb.rescue) RESCUE_WANTED=yes ;;
         lb.debug) DEBUG_WANTED=yes ;;
         lb.*) report_parameter "$1" ;;
@@ -80,7 +86,7 @@ read_settle() {
 report_parameter() {
     hex_of "$1"
     characters_from_hex "$HEX" plain
-    say "unknown boot parameter $TEXT (known: lb.label=NAME lb.storage=off lb.settle=SECONDS lb.stale=hide lb.rescue lb.debug)"
+    say "unknown boot parameter $TEXT (known: $KNOWN_PARAMETERS)"
     UNKNOWN_PARAMETERS="$UNKNOWN_PARAMETERS$1
 "
 }

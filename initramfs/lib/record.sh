@@ -14,6 +14,9 @@ render_record() {
     json_string "$LB_VERSION" && printf '{"version":1,"livebuilder":%s' "$JSON"
     json_string "$LB_NAME" && printf ',"name":%s' "$JSON"
     json_string "$LB_KERNEL" && printf ',"kernel":%s,\n' "$JSON"
+    render_failsafe=false
+    [ "$FAILSAFE" = no ] || render_failsafe=true
+    printf '"failsafe":%s,\n' "$render_failsafe"
     render_root
     printf '"memory":{"total_kib":%s,"available_kib":%s,"needed_kib":%s},\n' \
         "$MEMORY_TOTAL" "$MEMORY_AVAILABLE" "$MEMORY_NEEDED"
@@ -44,6 +47,7 @@ render_storage() {
     printf ',"label":%s' "$JSON"
     json_or_null "$STORAGE_UUID" && printf ',"uuid":%s' "$JSON"
     json_or_null "$STORAGE_FSTYPE" && printf ',"fstype":%s' "$JSON"
+    json_or_null "$BY_MAC" && printf ',"by_mac":%s' "$JSON"
     seconds "$SEARCH_WAITED" 2
     printf ',"fsck":%s,"waited_seconds":%s,\n"candidates":[' "${STORAGE_FSCK:-null}" "$SECONDS_TEXT"
     render_comma=''
@@ -94,10 +98,10 @@ announce() {
         case $TEXT in
             *\ *) TEXT="\"$TEXT\"" ;;
         esac
-        summary="$summary device=$STORAGE_DEVICE label=$TEXT"
+        summary="$summary device=$STORAGE_DEVICE label=$TEXT${BY_MAC:+ by-mac=$BY_MAC}"
     fi
     say "$summary seconds=$SECONDS_TEXT"
-    [ "$STORAGE_STATE" != volatile ] || [ "$STORAGE_WANTED" = no ] || list_candidates
+    [ "$STORAGE_STATE" != volatile ] || [ "$STORAGE_WANTED" = no ] || [ "$STICK_ASIDE" = yes ] || list_candidates
 }
 
 summary_reason() {

@@ -6,6 +6,7 @@ offer_rescue_shell() {
     [ "$RESCUE_WANTED" = yes ] || return 0
     say "rescue shell: the root is built at $NEW_ROOT, the stick was not touched yet; exit continues the boot"
     console_shell
+    offer_failsafe
 }
 
 # rescue REASON: does not return.
@@ -26,4 +27,7 @@ rescue() {
     while :; do run "$BUSYBOX" sleep 3600; done
 }
 
-console_shell() { PS1="$PREFIX# " run "$BUSYBOX" setsid "$BUSYBOX" cttyhack "$BUSYBOX" sh; }
+console_shell() {
+    stop_listening
+    PS1="$PREFIX# " run "$BUSYBOX" setsid "$BUSYBOX" cttyhack "$BUSYBOX" sh
+}

@@ -17,6 +17,7 @@ DISKS_PENDING=disks-pending # a file in STATE: drivers are being loaded, a disk 
 #   other    nothing of the kind
 CANDIDATES=''
 SEARCH_SEEN=' '
+KEYBOARD=none
 
 # start_search: the clock that bounds it, drivers that have to be loaded included.
 start_search() {
@@ -43,6 +44,7 @@ search() {
                 ;;
             *) [ "$SEARCH_WAITED" -lt $(($2 * 100)) ] || return 1 ;;
         esac
+        wake_keyboard
         [ -n "$LOOK_NEW" ] || run sleep "$POLL"
     done
 }
@@ -64,6 +66,14 @@ set_usb_delay() {
     usb_delay_now=''
     { read -r usb_delay_now <"$usb_delay"; } 2>/dev/null
     [ "$usb_delay_now" != "$1" ] || echo "$2" >"$usb_delay"
+}
+
+# wake_keyboard: once Linux has a USB controller the BIOS no longer serves the keyboard on it, on which somebody may want
+# to type an f, or yes.
+wake_keyboard() {
+    [ "$KEYBOARD" = none ] && find_aliases usb 'usb:*ic03isc01ip01*' || return 0
+    KEYBOARD=usb
+    load_modules usbhid hid-generic &
 }
 
 # look_around: at devices that were not there before; those that went are forgotten. LOOK_NEW names the new ones: a

@@ -66,10 +66,12 @@ lay_memory() {
     know_overlay || load_modules overlay
     know_overlay || return
     prepare_lower
-    run mkdir -p "$STICK" && run mount -t tmpfs -o mode=0755,noatime tmpfs "$STICK" &&
-        run mkdir "$STICK/upper" "$STICK/work" || problem "no memory for the layer over the root" || return
-    mount_overlay "$LOWER" "$STICK/upper" "$STICK/work" && return
-    run umount "$STICK"
+    memory_layer=$STICK
+    [ "$STICK_ASIDE" = no ] || memory_layer=$RAM_LAYER # at /overlay is the stick
+    run mkdir -p "$memory_layer" && run mount -t tmpfs -o mode=0755,noatime tmpfs "$memory_layer" &&
+        run mkdir "$memory_layer/upper" "$memory_layer/work" || problem "no memory for the layer over the root" || return
+    mount_overlay "$LOWER" "$memory_layer/upper" "$memory_layer/work" && return
+    run umount "$memory_layer"
     return 1
 }
 

@@ -68,18 +68,11 @@ explain_absence() {
 # start_disk_drivers: IDE, SATA and SCSI controllers by what the PCI bus says of them (class 01: mass storage), for a disk
 # or a CF card in an adapter. While sticks are waited for, since modprobe waits until an empty channel has answered.
 start_disk_drivers() {
-    set --
-    for disk_alias in "$ROOT"/sys/bus/pci/devices/*/modalias; do
-        disk_words=''
-        { read -r disk_words <"$disk_alias"; } 2>/dev/null
-        case $disk_words in
-            pci:*bc01*) set -- "$@" "$disk_words" ;;
-        esac
-    done
-    [ $# -gt 0 ] || return 0
+    find_aliases pci 'pci:*bc01*' || return 0
     : >"$STATE/$DISKS_PENDING"
     {
-        load_modules "$@"
+        # shellcheck disable=SC2086 # a word each
+        load_modules $ALIASES
         run rm -f "$STATE/$DISKS_PENDING"
     } &
 }

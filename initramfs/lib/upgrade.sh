@@ -11,6 +11,7 @@
 
 IMAGE_FILES=etc/livebuilder/files
 STAMP_FOLDER=.livebuilder
+stamp=$STICK/$STAMP_FOLDER
 STALE_SHOWN=50 # in the record
 
 IMAGE_BEFORE=''  # "BUILD NAME VERSION"
@@ -21,7 +22,6 @@ STALE_HIDDEN=0
 # check_stick_image: after the stick was mounted, before it is laid over the root.
 check_stick_image() {
     [ "$STORAGE_STATE" = persistent ] && [ -n "$LB_BUILD" ] || return 0
-    stamp=$STICK/$STAMP_FOLDER
     { read -r IMAGE_BEFORE <"$stamp/image"; } 2>/dev/null
     if [ "${IMAGE_BEFORE%% *}" != "$LB_BUILD" ]; then
         step "upgrade: the stick was used with ${IMAGE_BEFORE:-an image that left no mark}"

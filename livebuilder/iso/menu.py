@@ -89,7 +89,7 @@ def menu_for(
     timeout_seconds: int = 3,
     cmdline: str = "",
 ) -> BootMenu:
-    """The menu of the router `name`: start, start without the stick, rescue shell, serial console.
+    """The menu of the router `name`: start, start without the stick, rescue shell, serial console, failsafe, reset.
 
     `consoles` are as the kernel wants them after console=, the last one becoming /dev/console; `cmdline` goes
     after our own words, so that it wins. In the serial entry the serial lines are the only consoles.
@@ -111,6 +111,8 @@ def menu_for(
                   words("lb.rescue", loglevel="loglevel=7")),
         MenuEntry("serial", "Serial console: every message on the serial line only",
                   words(on=lines or [_DEFAULT_SERIAL])),
+        MenuEntry("failsafe", "Failsafe: start without your settings, to repair them", words("lb.failsafe")),
+        MenuEntry("reset", "Reset: ask, then put all settings aside and start afresh", words("lb.reset")),
     )  # fmt: skip
     for entry in entries:
         if len(entry.append) > _APPEND_LIMIT:

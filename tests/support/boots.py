@@ -79,6 +79,7 @@ class StorageFacts(_Facts):
     label: str | None
     uuid: str | None
     fstype: str | None
+    by_mac: str | None
     fsck: int | None
     waited_seconds: float
     candidates: list[Candidate]
@@ -107,6 +108,7 @@ class Record(_Facts):
     livebuilder: str
     name: str
     kernel: str
+    failsafe: bool
     root: RootFacts
     memory: MemoryFacts
     storage: StorageFacts

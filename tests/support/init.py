@@ -21,8 +21,9 @@ from livebuilder.process import Completed, run
 
 SHELLS = ("dash", "busybox ash")
 LIBRARIES = (
-    "log", "text", "parameters", "devices", "modules", "memory", "rootimage", "squashfs", "superblock", "search",
-    "stick", "overlay", "storage", "upgrade", "record", "notice", "rescue", "handover",
+    "log", "console", "text", "parameters", "devices", "modules", "memory", "rootimage", "squashfs", "superblock",
+    "search", "stick", "machine", "overlay", "storage", "failsafe", "upgrade", "reset", "record", "notice", "rescue",
+    "handover",
 )  # fmt: skip
 
 _STAND_IN = r"""#!/bin/sh

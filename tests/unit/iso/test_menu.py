@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError
 from livebuilder.iso.menu import (
     CONFIG_PATH,
@@ -48,6 +49,8 @@ def test_the_entries_are_what_the_router_can_be_started_as() -> None:
         "nostick": f"{consoles} loglevel=4 lb.storage=off",
         "rescue": f"{consoles} loglevel=7 lb.rescue",
         "serial": "console=ttyS0,115200n8 loglevel=4",
+        "failsafe": f"{consoles} loglevel=4 lb.failsafe",
+        "reset": f"{consoles} loglevel=4 lb.reset",
     }
 
 
@@ -73,7 +76,7 @@ def test_the_configuration_says_it_all_once() -> None:
 
 def test_an_entry_answers_to_its_number_and_to_its_name() -> None:
     found = stanzas(render_isolinux_cfg(menu()))
-    assert list(found) == ["start", "1", "nostick", "2", "rescue", "3", "serial", "4"]
+    assert list(found) == [name for pair in zip(appends(menu()), "123456", strict=True) for name in pair]
     assert found["2"] == found["nostick"]
     assert found["2"]["APPEND"] == appends(menu())["nostick"]
 
@@ -146,8 +149,10 @@ def test_the_help_names_every_way_to_call_an_entry() -> None:
 
 def test_every_parameter_of_init_is_explained() -> None:
     screen = halves(render_screen(menu(), "params.msg"))[1]
-    for parameter in ("lb.label=", "lb.storage=off", "lb.settle=", "lb.stale=hide", "lb.rescue", "lb.debug"):
-        assert f"    {parameter}" in screen
+    known = re.search("^KNOWN_PARAMETERS='(.*)'$", asset("initramfs/lib/parameters.sh").read_text(), re.MULTILINE)
+    assert known
+    for parameter in known[1].split():
+        assert f"    {parameter} " in screen
 
 
 def test_all_files_of_the_menu_are_there_and_named_by_it() -> None:
