@@ -60,14 +60,14 @@ compare_folder() {
 # bare_mac TEXT: MAC = its digits only, in small letters.
 bare_mac() { MAC=$(printf '%s' "$1" | tr -d ':-' | tr A-F a-f); }
 
-# read_cards: machine_cards, a blank before each.
+# read_cards: machine_cards, their addresses, a blank before each.
 read_cards() {
     machine_cards=''
     for machine_card in "$ROOT"/sys/class/net/*/address; do
         machine_address=''
         { read -r machine_address <"$machine_card"; } 2>/dev/null
         bare_mac "$machine_address"
-        machine_cards="$machine_cards${MAC:+ $MAC}"
+        [ "$MAC" = 000000000000 ] || machine_cards="$machine_cards $MAC" # the loopback, and what is no Ethernet
     done
 }
 

@@ -7,7 +7,7 @@
 
 RESET_MARK=reset   # in .livebuilder/: "N BY_MAC"
 RESET_SECONDS=60
-RESET_POLL=0.5
+RESET_POLL=1
 
 # reset_stick: after the stick was mounted, before anything else is done with what is on it.
 reset_stick() {

@@ -102,8 +102,7 @@ def test_over_a_squashfs_the_stick_is_at_overlay_too(machine: InitMachine) -> No
     assert done.stdout.replace(str(machine.root), "") == "volatile|/merged\n"
     assert [line for line in machine.commands if line.startswith("mount")] == [
         "mount -t tmpfs -o mode=0755,noatime tmpfs /ramlayer",
-        "mount -t overlay -o noatime,lowerdir=/newroot,upperdir=/ramlayer/upper,workdir=/ramlayer/work"
-        f" {_OVERLAY}",
+        f"mount -t overlay -o noatime,lowerdir=/newroot,upperdir=/ramlayer/upper,workdir=/ramlayer/work {_OVERLAY}",
         "mount -o move /stick /merged/overlay",
         "mount -t overlay -o ro,lowerdir=/newroot overlay /merged/rom",
     ]
