@@ -38,6 +38,7 @@ _LINKS = {
     "etc/mtab": "/proc/mounts",
     "etc/resolv.conf": "/tmp/resolv.conf",
     "root/.ssh/authorized_keys": "/etc/dropbear/authorized_keys",  # where OpenWrt has it, among the settings
+    "etc/TZ": "/tmp/TZ",
 }
 # Where packages' own /var waits for the boot that copies it into memory.
 VAR_TEMPLATE = "usr/lib/livebuilder/var"
@@ -147,7 +148,7 @@ def _filled(path: str, data: bytes, settings: RouterSettings, consoles: Sequence
     if path == "etc/inittab":
         ttys = [console.split(",")[0] for console in consoles]
         more = [tty for tty in dict.fromkeys(ttys) if not re.fullmatch(r"tty\d*|ttyS0", tty)]
-        return data + "".join(f"{tty}::askfirst:/bin/login -f root\n" for tty in more).encode()
+        return data + "".join(f"{tty}::askfirst:/lib/router/login\n" for tty in more).encode()
     return data
 
 

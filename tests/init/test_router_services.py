@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router
-
-_HASH = "$5$salt$hashhashhash"
+from tests.support.router import SHELLS, Router, make_router, wait_for_commands
 
 
 @pytest.fixture(params=SHELLS)
@@ -46,7 +43,8 @@ def test_rcs_runs_the_enabled_services_in_order(router: Router) -> None:
 
 def test_the_services_of_the_root_are_enabled_in_this_order(router: Router) -> None:
     assert sorted(link.name for link in (router.root / "etc/rc.d").iterdir()) == [
-        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S20network", "S50dropbear", "S95done",
+        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S20network", "S30dnsmasq", "S50dropbear", "S60ntp",
+        "S70watchdog", "S95done",
     ]  # fmt: skip
 
 
@@ -121,7 +119,8 @@ def test_the_clock_is_only_ever_set_forward(router: Router, image: str, kept: st
     if kept is not None:
         router.write("etc/livebuilder/clock", f"{kept}\n")
     assert router.service("sysfixtime", "boot").stderr == ""
-    assert router.commands == ([f"date -s @{set_to}"] if set_to else [])
+    settings = [command for command in router.commands if command.startswith("date")]
+    assert settings == ([f"date -s @{set_to}"] if set_to else [])
 
 
 def test_the_time_of_the_shutdown_is_kept(router: Router) -> None:
@@ -182,83 +181,6 @@ def test_protocols(router: Router, proto: str, said: str) -> None:
     assert router.commands == (["ifconfig eth0 up"] if proto == "none" else [])
 
 
-# --- dropbear ------------------------------------------------------------------------------------------------------
-
-_OPEN = "dropbear -R -P /tmp/run/dropbear.pid -p 192.168.1.1:22"
-_KEYS_ONLY = f"{_OPEN} -s -g"
-
-
-@pytest.mark.parametrize(
-    ("shadow", "command"),
-    [
-        ("root:*:0:0:99999:7:::\n", _KEYS_ONLY),
-        ("root::0:0:99999:7:::\n", _KEYS_ONLY),
-        ("root:!:0:0:99999:7:::\n", _KEYS_ONLY),
-        (f"root:!{_HASH}:0:0:99999:7:::\n", _KEYS_ONLY),
-        ("root:x:0:0:99999:7:::\n", _KEYS_ONLY),
-        ("root:$5$:0:0:99999:7:::\n", _KEYS_ONLY),
-        (f"rooty:{_HASH}:0:0:99999:7:::\nroot:*:0:::::\n", _KEYS_ONLY),
-        ("", _KEYS_ONLY),
-        (f"root:{_HASH}:20000:0:99999:7:::\n", _OPEN),
-        (f"daemon:*:0:::::\nroot:{_HASH}:20000:0:99999:7:::", _OPEN),
-    ],
-)
-def test_passwords_are_taken_only_when_root_has_one(router: Router, shadow: str, command: str) -> None:
-    router.write("etc/shadow", shadow)
-    router.service("dropbear", "start")
-    assert router.commands == ["dropbearkey -t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key", command]
-
-
-def test_a_missing_shadow_file_means_no_password(router: Router) -> None:
-    (router.root / "etc/shadow").unlink()
-    router.service("dropbear", "start")
-    assert router.commands[-1] == _KEYS_ONLY
-
-
-def test_the_host_key_of_the_stick_is_kept(router: Router) -> None:
-    router.write("etc/dropbear/dropbear_ed25519_host_key", "key")
-    router.service("dropbear", "start")
-    assert router.commands == [_KEYS_ONLY]
-
-
-def test_an_empty_host_key_is_made_again(router: Router) -> None:
-    router.write("etc/dropbear/dropbear_ed25519_host_key", "")
-    router.service("dropbear", "start")
-    assert router.commands[0].startswith("dropbearkey ")
-
-
-def test_the_boot_does_not_wait_for_it(router: Router) -> None:
-    fifo = router.root / "etc/shadow"
-    fifo.unlink()
-    os.mkfifo(fifo)  # whoever reads it sleeps until somebody writes
-    with subprocess.Popen(
-        [*router.shell.split(), router.root / "etc/rc.common", router.root / "etc/init.d/dropbear", "boot"],
-        env={**os.environ, "ROOT": str(router.root), "RUN": "true"}, stdout=subprocess.DEVNULL,
-    ) as booting:  # fmt: skip
-        assert booting.wait(10) == 0
-        fifo.write_text("root:*:::::::\n")
-
-
-def test_it_listens_where_the_lan_is(router: Router) -> None:
-    text = router.read("etc/config/network")
-    router.write("etc/config/network", text.replace("192.168.1.1", "10.0.0.1"))
-    router.service("dropbear", "start")
-    assert "-p 10.0.0.1:22 " in router.commands[-1]
-
-
-def test_without_a_card_it_waits_for_hotplug(router: Router) -> None:
-    (router.root / "sys/class/net/eth0").rmdir()
-    assert router.service("dropbear", "start").returncode == 0
-    assert router.commands == []
-
-
-def test_it_is_not_started_twice(router: Router) -> None:
-    (router.root / "proc/4242").mkdir(parents=True)
-    router.write("tmp/run/dropbear.pid", "4242\n")
-    router.service("dropbear", "start")
-    assert router.commands == []
-
-
 # --- boot, hotplug, log, done --------------------------------------------------------------------------------------
 
 
@@ -276,9 +198,7 @@ def test_one_modprobe_loads_drivers_for_all_hardware(router: Router) -> None:
         "hostname attic-pc",
         "modprobe -a -b -q pci:v000010ECd00008139sv* usb:v0627p0001 [odd]",
     ]
-    deadline = time.monotonic() + 10  # it runs in the background
-    while len(router.commands) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_commands(router, 3)
     assert router.commands[2:] == ["uevent /lib/livebuilder/hotplug"]
     assert int(router.read("tmp/run/uevent.pid")) > 1
 
@@ -323,6 +243,51 @@ def test_hotplug(router: Router, event: dict[str, str], commands: list[str]) -> 
 def test_messages_are_kept_in_memory(router: Router) -> None:
     router.service("log", "boot")
     assert router.commands == ["syslogd -C64", "klogd"]
+
+
+def test_log_is_stopped_whole_and_not_started_twice(router: Router) -> None:
+    for name, pid in (("syslogd", "4242"), ("klogd", "4243")):
+        router.write(f"tmp/run/{name}.pid", f"{pid}\n")
+        (router.root / "proc" / pid).mkdir(parents=True)
+    router.service("log", "start")
+    router.service("log", "stop")
+    assert [command for command in router.commands if command != "sleep 0.1"] == ["kill 4243", "kill 4242"]
+
+
+def test_a_watchdog_is_fed_where_there_is_one(router: Router) -> None:
+    router.service("watchdog", "boot")
+    assert router.commands == []
+    router.write("dev/watchdog", "")
+    router.service("watchdog", "boot")
+    assert router.commands == ["watchdog -t 10 -T 60 /dev/watchdog"]
+
+
+@pytest.mark.parametrize(
+    ("option", "zone"),
+    [("", "UTC0"), ("\toption timezone 'CET-1CEST,M3.5.0,M10.5.0/3'\n", "CET-1CEST,M3.5.0,M10.5.0/3")],
+)
+def test_services_and_logins_go_by_the_time_zone(router: Router, option: str, zone: str) -> None:
+    router.write("etc/config/system", f"config system\n{option}")
+    router.service("boot", "boot")
+    assert router.read("tmp/TZ") == f"{zone}\n"
+    router.write("etc/TZ", router.read("tmp/TZ"))
+    router.write("etc/init.d/zone", '#!/bin/sh /etc/rc.common\nstart() { echo "$TZ"; }\n')
+    assert router.service("zone", "start").stdout == f"{zone}\n"
+    assert router.sh(["-c", '. "$ROOT/etc/profile"; sh -c "echo zone: \\$TZ"']).stdout.endswith(f"zone: {zone}\n")
+
+
+def test_one_after_the_other_has_its_turn(router: Router) -> None:
+    """Another process of the service holds the lock, and lives until the second look."""
+    lock = router.root / "tmp/lock/log"
+    lock.parent.mkdir(parents=True)
+    lock.symlink_to("4242")
+    (router.root / "proc/4242").mkdir(parents=True)
+    recorder = router.root.parent / "recorder"
+    recorder.write_text(f'#!/bin/sh\necho "$*" >>"$RECORD"\n[ "$1" != sleep ] || rmdir "{router.root}/proc/4242"\n')
+    recorder.chmod(0o755)
+    router.service("log", "start")
+    assert router.commands == ["sleep 0.1", "sleep 0.1", "syslogd -C64", "klogd"]
+    assert not lock.is_symlink()
 
 
 def test_the_last_word_goes_to_every_console_that_is_there(router: Router) -> None:

@@ -6,6 +6,7 @@ and fails when a pattern of `failing` says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,7 @@ def make_router(folder: Path, shell: str) -> Router:
     root = folder / "root"
     root.mkdir()
     lay_out(router_tree(RouterSettings(hostname="attic-pc"), epoch=1_700_000_000), root)
-    for name in ("var", "run", "etc/resolv.conf", "etc/mtab"):
+    for name in ("var", "run", "etc/resolv.conf", "etc/mtab", "etc/TZ"):
         (root / name).unlink()
     (root / "tmp/run").mkdir()
     (root / "dev/pts").mkdir()
@@ -107,3 +108,10 @@ def make_router(folder: Path, shell: str) -> Router:
     router.write("proc/mounts", "")
     router.write("proc/sys/kernel/printk", "7\t4\t1\t7\n")
     return router
+
+
+def wait_for_commands(router: Router, count: int) -> None:
+    """Until that many are recorded: some run in the background."""
+    deadline = time.monotonic() + 10
+    while len(router.commands) < count and time.monotonic() < deadline:
+        time.sleep(0.01)

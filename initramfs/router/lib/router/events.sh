@@ -16,3 +16,10 @@ iface_event() {
         ) || :
     done
 }
+
+# tell_service NAME ACTION: unless somebody has disabled it.
+tell_service() {
+    for _link in "$ROOT"/etc/rc.d/S[0-9][0-9]"$1"; do
+        [ ! -e "$_link" ] || run "$ROOT/etc/init.d/$1" "$2"
+    done
+}
