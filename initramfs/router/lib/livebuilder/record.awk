@@ -1,5 +1,5 @@
 # The boot record for people. Run as: LC_ALL=C awk -v view=banner|status|line -f record.awk
-# (LC_ALL=C: text is handled byte by byte, the same in every awk.)
+# (LC_ALL=C: text is handled byte by byte, the same in every awk.) lib/router/status.awk, behind it, has more views.
 #
 # The record is JSON (RFC 8259), read here by a small parser into value["storage.candidates.0.label"] and, for
 # arrays, count["storage.candidates"]. Labels come from whatever was plugged in: nothing in them may reach a
@@ -16,7 +16,7 @@ BEGIN {
     judge()
     if (view == "line") print_line()
     else if (view == "status") print_status()
-    else print_banner()
+    else if (view == "banner") print_banner()
 }
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
