@@ -1,0 +1,223 @@
+# shellcheck shell=sh
+# router set: what people change first. All of it is checked before the first word is written.
+# shellcheck disable=SC2015,SC2154  # "checks || wrong" is meant; config_get and facts_get set variables by name
+
+# wrong MESSAGE EXAMPLE: what was typed cannot be meant.
+wrong() {
+    warn "router: error: $1"
+    warn "  try: $2"
+    exit 2
+}
+
+set_setting() {
+    _what=${1:-}
+    [ $# -eq 0 ] || shift
+    case $_what in
+    lan | hostname | timezone | dhcp | dns) "set_$_what" "$@" ;;
+    wan)
+        _what=${1:-}
+        [ $# -eq 0 ] || shift
+        case $_what in
+        dhcp | static | pppoe | card) "set_wan_$_what" "$@" ;;
+        *) usage_error "router set wan needs dhcp, static, pppoe or card" ;;
+        esac
+        ;;
+    *) usage_error "router set does not know '$_what'" ;;
+    esac
+}
+
+set_lan() {
+    [ $# -eq 1 ] && ipv4_network "$1" && [ "$LENGTH" -ge 8 ] && [ "$LENGTH" -le 30 ] ||
+        wrong "'$*' is no address with the length of its network, 8 to 30" "router set lan 192.168.1.1/24"
+    usable_host "$1" "router set lan"
+    _address=$ADDRESS _netmask=$NETMASK
+    facts_get _wan_address wan address
+    facts_get _wan_prefix wan prefix
+    refuse_overlap "$_wan_address/$_wan_prefix" "the network of the WAN"
+    config_load dhcp
+    config_get _start lan start 100
+    config_get _limit lan limit 150
+    begin_change
+    assign network lan ipaddr "$_address"
+    assign network lan netmask "$_netmask"
+    if [ $((_start + _limit)) -gt $((LAST - FIRST)) ]; then
+        assign dhcp lan start 1
+        assign dhcp lan limit $((LAST - FIRST - 1))
+        echo "The old range of addresses to give out does not fit: now it is the whole network."
+    fi
+    end_change_or_wait "The LAN is $1 now. Give your device a new address (pull its cable and put it back), then: ssh root@$_address" network dnsmasq
+}
+
+# usable_host ADDRESS/N EXAMPLE: one that a device can have, not the name of the whole network.
+usable_host() {
+    ipv4_network "$1"
+    case $ADDRESS in
+    0.* | 127.* | 169.254.* | 22[4-9].* | 2[345]?.*) wrong "$ADDRESS cannot be the address of a router" "$2 192.168.1.1/24" ;;
+    esac
+    if [ "$((NUMBER == FIRST || NUMBER == LAST))" -eq 1 ]; then
+        dotted $((FIRST + 1))
+        wrong "$ADDRESS names the whole network, not the router in it" "$2 $TEXT/${1#*/}"
+    fi
+}
+
+# refuse_overlap ADDRESS/N MEANING: FIRST to LAST must lie outside of it.
+refuse_overlap() {
+    _first=$FIRST _last=$LAST
+    ipv4_network "$1" || return 0 # there is none
+    [ "$((FIRST <= _last && _first <= LAST))" -eq 0 ] || fail "$2 is $1: the same addresses would be on both sides" "router status"
+    FIRST=$_first LAST=$_last
+}
+
+set_wan_dhcp() {
+    [ $# -eq 0 ] || usage_error "router set wan dhcp takes nothing more"
+    begin_change
+    assign network wan proto dhcp
+    end_change network
+}
+
+set_wan_static() {
+    _example="router set wan static 203.0.113.5/24 203.0.113.1 9.9.9.9"
+    [ $# -ge 2 ] && ipv4_network "$1" && [ "$LENGTH" -le 30 ] || wrong "an address with the length of its network and a gateway are needed" "$_example"
+    usable_host "$1" "router set wan static"
+    _wan=$1 _gateway=$2
+    _address=$ADDRESS _netmask=$NETMASK
+    lan_network
+    _lan=$_lan_address/$_lan_netmask
+    refuse_overlap "$_wan" "the LAN has $_lan, and this"
+    ipv4_network "$_wan"
+    ipv4 "$_gateway" && [ "$((NUMBER > FIRST && NUMBER < LAST))" -eq 1 ] && [ "$_gateway" != "$_address" ] ||
+        wrong "the gateway '$_gateway' is no other address in $_wan" "$_example"
+    shift 2
+    check_servers "$@"
+    begin_change
+    assign network wan proto static
+    assign network wan ipaddr "$_address"
+    assign network wan netmask "$_netmask"
+    assign network wan gateway "$_gateway"
+    [ $# -eq 0 ] || assign network wan dns "$*"
+    end_change network
+}
+
+# lan_network: FIRST and LAST of the LAN as it is set.
+lan_network() {
+    config_load network
+    config_get _lan_address lan ipaddr 192.168.1.1
+    config_get _lan_netmask lan netmask 255.255.255.0
+    ipv4 "$_lan_netmask"
+    _mask=$NUMBER
+    ipv4 "$_lan_address"
+    FIRST=$((NUMBER & _mask))
+    LAST=$((FIRST + 4294967295 - _mask))
+}
+
+check_servers() {
+    for _server; do
+        ipv4 "$_server" || wrong "'$_server' is no address of a name server" "router set dns 9.9.9.9 149.112.112.112"
+    done
+}
+
+set_wan_pppoe() {
+    [ $# -eq 1 ] || usage_error "router set wan pppoe needs the user's name, and reads the password"
+    if [ -t 0 ]; then
+        printf 'Password for %s: ' "$1"
+        trap 'stty echo' EXIT
+        stty -echo
+    fi
+    IFS= read -r _password || :
+    if [ -t 0 ]; then
+        stty echo
+        echo
+    fi
+    for _word in "$1" "$_password"; do
+        case $_word in
+        '' | *[[:cntrl:]]* | *\'*\"* | *\"*\'*)
+            wrong "user and password need at least one letter, and not both kinds of quotes" "router set wan pppoe user@provider"
+            ;;
+        esac
+    done
+    begin_change
+    chmod 600 "$ROOT/etc/config/network" # for root only from now on
+    assign network wan proto pppoe
+    assign network wan username "$1"
+    assign network wan password "$_password"
+    end_change network
+}
+
+set_wan_card() {
+    [ $# -eq 1 ] || usage_error "router set wan card needs a card's name, its MAC address, or auto"
+    list_cards
+    [ "$(printf %s "$CARDS" | wc -l)" -gt 1 ] || fail "there is one network card only, and it is the LAN's" "router status"
+    _card=auto
+    if [ "$1" != auto ]; then
+        _card=$(printf %s "$CARDS" | awk -v word="$1" 'tolower(word) == $1 || word == $2 || word == $3 { print $1 }')
+        case $_card in
+        *:*:*:*:*:*) [ "${#_card}" -eq 17 ] ;;
+        *) false ;;
+        esac || wrong "'$1' is not one of the cards here (MAC, name, driver):
+$CARDS" "router set wan card ${CARDS%% *}"
+    fi
+    begin_change
+    assign network wan device "$_card"
+    [ "$_card" != auto ] || rm -f "$ROOT/etc/livebuilder/wan"
+    end_change_or_wait "The WAN's card is $_card now." network dnsmasq
+}
+
+# list_cards: CARDS, a line each: MAC address, name, driver.
+list_cards() {
+    CARDS=
+    for _nic in "$ROOT"/sys/class/net/*; do
+        [ -e "$_nic/device" ] || continue
+        read -r _mac <"$_nic/address"
+        _driver=$(readlink "$_nic/device/driver")
+        CARDS="$CARDS$_mac ${_nic##*/} ${_driver##*/}
+"
+    done
+}
+
+set_hostname() {
+    [ $# -eq 1 ] && [ "${#1}" -le 63 ] && case $1 in '' | -* | *- | *[!A-Za-z0-9-]*) false ;; esac ||
+        wrong "'$*' is no host name: letters, digits and hyphens in between, at most 63" "router set hostname attic"
+    begin_change
+    assign system @system[0] hostname "$1"
+    run hostname "$1"
+    end_change dnsmasq
+}
+
+set_timezone() {
+    _name='(<[A-Za-z0-9+-]{3,}>|[A-Za-z]{3,})'
+    _offset='[+-]?[0-9]{1,2}(:[0-9]{2}){0,2}'
+    _rule="(M[0-9]{1,2}\\.[1-5]\\.[0-6]|J?[0-9]{1,3})(/$_offset)?"
+    [ $# -eq 1 ] && printf '%s\n' "$1" | grep -Eqx "$_name$_offset($_name($_offset)?(,$_rule,$_rule)?)?" ||
+        wrong "'$*' is no time zone as POSIX writes it; the last line of a file in /usr/share/zoneinfo of another PC is one" \
+            "router set timezone CET-1CEST,M3.5.0,M10.5.0/3"
+    begin_change
+    assign system @system[0] timezone "$1"
+    end_change log httpd
+}
+
+set_dhcp() {
+    _example="router set dhcp 192.168.1.100-192.168.1.249"
+    _first=${1%%-*} _last=${1#*-}
+    lan_network
+    case $#:$_first:$_last in
+    1:*[!0-9.]* | 1:*:*[!0-9.]* | [!1]*) _first= ;;
+    1:*.*) ipv4 "$_first" && _first=$((NUMBER - FIRST)) && ipv4 "$_last" && _last=$((NUMBER - FIRST)) || _first= ;;
+    esac
+    case $_first:$_last in
+    : | :* | *: | *[!0-9:-]* | ??????????*:* | *:??????????*) wrong "'$*' is no range of addresses of the LAN" "$_example" ;;
+    esac
+    [ "$_first" -ge 1 ] && [ "$_last" -ge "$_first" ] && [ "$_last" -lt $((LAST - FIRST)) ] ||
+        wrong "the range '$1' is not inside the LAN, $_lan_address with $_lan_netmask" "$_example"
+    begin_change
+    assign dhcp lan start "$_first"
+    assign dhcp lan limit $((_last - _first + 1))
+    end_change dnsmasq
+}
+
+set_dns() {
+    [ $# -gt 0 ] || usage_error "router set dns needs addresses of name servers, or auto for those of the provider"
+    if [ "$*" = auto ]; then set --; else check_servers "$@"; fi
+    begin_change
+    assign network wan dns "$*"
+    end_change network
+}
