@@ -112,7 +112,7 @@ class KernelSection(_Section):
     """Where the kernel and its modules come from."""
 
     source: Literal["debian", "files"] = "debian"
-    flavour: Annotated[str, _matching(r"[a-z0-9-]+", "a Debian kernel flavour (686, 686-pae)")] = "686"
+    flavour: Annotated[str, _matching(r"[a-z0-9-]+", "a Debian kernel flavour (686, 686-pae, amd64)")] = "686"
     image: str | None = None
     modules: str | None = None
 

@@ -301,6 +301,25 @@ class RootTree:
             else:
                 self.add(entry)
 
+    def placed_in(self, base: RootTree) -> RootTree:
+        """This tree with its paths as they lead in `base`: where /lib is a link to usr/lib, below that."""
+        places = {"": ""}
+        for entry in self:
+            if entry.kind is Kind.DIRECTORY:
+                path = posixpath.join(places[entry.parent], entry.name)
+                there = base.resolve(path)
+                places[entry.path] = there.path if there and there.kind is Kind.DIRECTORY else path
+        result = RootTree()
+        for entry in self:
+            path = posixpath.join(places[entry.parent], entry.name)
+            if entry.kind is Kind.DIRECTORY and path != places[entry.path]:
+                continue  # a link there, to a folder that stays as it is
+            target = entry.target
+            if entry.kind is Kind.HARDLINK:
+                target = posixpath.join(places[posixpath.dirname(target)], posixpath.basename(target))
+            result.add(replace(entry, path=path, target=target))
+        return result
+
     def remove(self, path: str) -> None:
         """Take a path out, with all that lies below it; a file with other names passes on to the next name."""
         path = path.strip("/")

@@ -13,7 +13,7 @@ from livebuilder.console import step
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.router import chosen_packages, set_aside_var
 from livebuilder.iso.loader import Loader, find_loader
-from livebuilder.kernel.image import Kernel, kernel_from_files
+from livebuilder.kernel.image import Kernel, architectures, kernel_from_files
 from livebuilder.openwrt.change import ChangeKind
 from livebuilder.openwrt.ownership import repair_owners
 from livebuilder.openwrt.packages import add_packages, named_feeds
@@ -68,18 +68,11 @@ def gather_inputs(request: BuildRequest) -> Inputs:
     """Fetch and read all a build needs; writes to the cache only. Raises `LivebuilderError`."""
     profile = request.profile
     loader = find_loader()
-    archive = DebianArchive(
-        cache=request.cache, offline=request.offline, strict=request.strict, refresh=request.refresh
-    )
     packages: dict[str, DebianPackage] = {}
     warnings: dict[str, None] = {}
     openwrt: OpenwrtRoot | None = None
-    if profile.root.source == "debian":
-        debian_root = archive.root(chosen_packages(profile.root.packages))
-        root = set_aside_var(debian_root.tree)
-        packages |= {package.name: package for package in debian_root.packages}
-        warnings |= dict.fromkeys(debian_root.warnings)
-    elif profile.root.source == "openwrt":
+    root = RootTree()
+    if profile.root.source == "openwrt":
         assert profile.root.rootfs
         with step(f"Reading {profile.root.rootfs}"), _hinted("ls -l " + profile.root.rootfs):
             openwrt = read_openwrt_root(Path(profile.root.rootfs), cache=request.cache)
@@ -87,7 +80,7 @@ def gather_inputs(request: BuildRequest) -> Inputs:
             openwrt = _with_packages(openwrt, request)
         root = openwrt.tree
         warnings |= dict.fromkeys(openwrt.warnings)
-    else:
+    elif profile.root.source != "debian":
         assert profile.root.path
         path = Path(profile.root.path)
         looked_at = "ls -l" if profile.root.source == "directory" else "file"
@@ -97,7 +90,8 @@ def gather_inputs(request: BuildRequest) -> Inputs:
             else:
                 root = root_from_image(path, cache=request.cache).tree
     if profile.kernel.source == "debian":
-        debian_kernel = archive.kernel(profile.kernel.flavour)
+        flavour = profile.kernel.flavour
+        debian_kernel = _archive(request, "amd64" if flavour.endswith("amd64") else "i386").kernel(flavour)
         kernel = debian_kernel.kernel
         packages |= {package.name: package for package in debian_kernel.packages}
         warnings |= dict.fromkeys(debian_kernel.warnings)
@@ -107,9 +101,15 @@ def gather_inputs(request: BuildRequest) -> Inputs:
     else:
         assert profile.kernel.image
         kernel = kernel_from_files(Path(profile.kernel.image), Path(profile.kernel.modules))
+    archive = _archive(request, architectures(kernel)[0])
+    if profile.root.source == "debian":
+        debian_root = archive.root(chosen_packages(profile.root.packages))
+        root = set_aside_var(debian_root.tree)
+        packages |= {package.name: package for package in debian_root.packages}
+        warnings |= dict.fromkeys(debian_root.warnings)
     if profile.initramfs.busybox:
         try:
-            busybox = busybox_from_file(Path(profile.initramfs.busybox))
+            busybox = busybox_from_file(Path(profile.initramfs.busybox), architectures=architectures(kernel))
         except LivebuilderError as error:
             raise profile.problem("initramfs.busybox", error.message, hint=error.hint) from error
     else:
@@ -129,6 +129,13 @@ def gather_inputs(request: BuildRequest) -> Inputs:
         warnings=tuple(warnings),
         openwrt=openwrt,
     )
+
+
+def _archive(request: BuildRequest, architecture: str) -> DebianArchive:
+    return DebianArchive(
+        cache=request.cache, architecture=architecture,
+        offline=request.offline, strict=request.strict, refresh=request.refresh,
+    )  # fmt: skip
 
 
 def _with_packages(root: OpenwrtRoot, request: BuildRequest) -> OpenwrtRoot:

@@ -29,7 +29,7 @@ from livebuilder.image.router import router_tree, service_links
 from livebuilder.image.squashfs import SquashfsRoot, make_squashfs
 from livebuilder.iso.loader import Loader
 from livebuilder.iso.menu import BootMenu, menu_for
-from livebuilder.kernel.image import Kernel, is_64_bit, lacks_for_squashfs, unpackable_compressions
+from livebuilder.kernel.image import Kernel, architectures, lacks_for_squashfs, unpackable_compressions
 from livebuilder.kernel.modinfo import is_module, module_name
 from livebuilder.kernel.modules import FeaturePattern, ModuleIndex, module_tree, read_feature
 from livebuilder.openwrt.change import ChangeKind
@@ -41,7 +41,7 @@ from livebuilder.sizes import render_size
 from livebuilder.sources.copyright import HostPackage
 from livebuilder.sources.debian import DebianPackage
 from livebuilder.sources.directory import root_tree_from_directory
-from livebuilder.sources.elf import EM_386, EM_X86_64, elf_machine
+from livebuilder.sources.elf import EM_X86_64, MACHINES, elf_machine
 from livebuilder.sources.installed import installed_packages
 from livebuilder.sources.openwrt import OpenwrtRoot
 from livebuilder.tree import Kind, RootTree, device, directory, file
@@ -183,10 +183,12 @@ def plan_build(request: BuildRequest) -> BuildPlan:
             _check_overlay(profile, sources.openwrt)
             openwrt = plan_openwrt(profile, sources.openwrt, sources.kernel, index, chosen=chosen, base=base)
             source_root, modules, early_modules = openwrt.prepared.root, openwrt.modules, openwrt.early_modules
+        # In Debian and others /lib is a link to usr/lib: what comes in goes where the root's own paths lead.
+        modules = modules.placed_in(source_root)
         generated = _generated_tree(profile, source_root, epoch=epoch)
         layers = [("10-packages", source_root), ("20-modules", modules), ("30-generated", generated)]
         if profile.root.files:
-            files = _user_files(profile)
+            files = _user_files(profile).placed_in(source_root)
             if profile.root.source == "debian":
                 _enable_services(generated, files, epoch=epoch)
             layers.append(("40-files", files))
@@ -196,7 +198,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         root.verify()
         root_init = _root_init(root, profile)
         _check_init(root, root_init)
-        _check_processor(root, root_init, sources.kernel)
+        _check_processor(profile, root, root_init, sources.kernel)
         image = _root_image(profile, root, early_modules, epoch=epoch, cache=request.cache)
         tools = tools_tree(busybox=sources.busybox, modules=early_modules)
         shared = () if is_squashfs else shared_paths(tools, root)
@@ -397,21 +399,25 @@ def _check_init(root: RootTree, init: str) -> None:
         )
 
 
-def _check_processor(root: RootTree, init: str, kernel: Kernel) -> None:
+def _check_processor(profile: Profile, root: RootTree, init: str, kernel: Kernel) -> None:
     """The kernel has to run what the root starts with."""
     head = _head(root, init)
     if head.startswith(b"#!"):
         interpreter = os.fsdecode(head[2:].split(b"\n", 1)[0].strip().split(b" ", 1)[0])
         head = _head(root, interpreter)
     machine = elf_machine(head)
-    if machine == EM_X86_64 and not is_64_bit(kernel):
-        raise LivebuilderError(
-            f"the programs of the root are for 64-bit processors, and Linux {kernel.release} is not",
-            hint="take the root for 32 bits (x86/generic, x86/legacy), or give a 64-bit kernel with kernel.image",
-        )
-    if machine not in (None, EM_386, EM_X86_64):
+    if machine is None:
+        return
+    if machine not in MACHINES:
         raise LivebuilderError(
             f"the programs of the root are not for a PC (ELF machine {machine})", hint="take a root for x86"
+        )
+    if MACHINES[machine] not in architectures(kernel):
+        bits, flavour = (64, "amd64") if machine == EM_X86_64 else (32, "686")
+        cure = f"--set kernel.flavour={flavour}   # Debian's kernel for them"
+        raise LivebuilderError(
+            f"the programs of the root are for {bits}-bit processors, and Linux {kernel.release} runs none of those",
+            hint=cure if profile.kernel.source == "debian" else f"without kernel.image: {cure}",
         )
 
 

@@ -119,11 +119,21 @@ def embedded_config(data: bytes, *, source: str = "the kernel image") -> dict[st
 
 def is_64_bit(kernel: Kernel) -> bool:
     """Whether it runs on 64-bit processors only: by its configuration, or by the header of its image."""
-    if kernel.config is not None:
-        return kernel.config.get("CONFIG_X86_64") == "y"
+    config = kernel.config or {}
+    for option, answer in (("CONFIG_X86_64", True), ("CONFIG_X86_32", False)):
+        if config.get(option) == "y":
+            return answer
     header = kernel.image.read()[:0x250]
     version, flags = struct.unpack_from("<H", header, 0x206)[0], struct.unpack_from("<H", header, 0x236)[0]
     return version >= 0x020C and bool(flags & 1)
+
+
+def architectures(kernel: Kernel) -> tuple[str, ...]:
+    """Whose programs it runs, by Debian's names (`i386`, `amd64`), its own first."""
+    if not is_64_bit(kernel):
+        return ("i386",)
+    can_tell, emulates = kernel.config is not None, (kernel.config or {}).get("CONFIG_IA32_EMULATION") == "y"
+    return ("amd64",) if can_tell and not emulates else ("amd64", "i386")
 
 
 def unpackable_compressions(kernel: Kernel) -> frozenset[str] | None:

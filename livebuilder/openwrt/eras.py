@@ -72,7 +72,8 @@ _SINCE_14_07 = (
     *_ALWAYS, "USB_STORAGE", "BLK_DEV_SD", "USB_EHCI_HCD", "USB_EHCI_PCI", "USB_OHCI_HCD", "USB_OHCI_HCD_PCI",
     "USB_UHCI_HCD", "ISO9660_FS", "BLK_DEV_SR", "ATA_PIIX", "SATA_AHCI",
 )  # fmt: skip
-_SINCE_17_01 = (*_SINCE_14_07, "BLK_DEV_LOOP", "OVERLAY_FS", "F2FS_FS", "SQUASHFS")
+_SINCE_15_05 = (*_SINCE_14_07, "OVERLAY_FS")
+_SINCE_17_01 = (*_SINCE_15_05, "BLK_DEV_LOOP", "F2FS_FS", "SQUASHFS")
 _SINCE_19_07 = (*_SINCE_17_01, "USB_XHCI_HCD", "USB_XHCI_PCI")
 # mount_root would take, and first empty, a GPT partition named rootfs_data that /init left alone (fstools, partname.c).
 _NOT_BY_NAME = "fstools_ignore_partname=1"
@@ -92,7 +93,7 @@ ERAS = (
     ),
     Era(
         "15.05", (15, 0), OverlayBy.INIT, _LOOP, "overlay", True, ("etc/.extroot-uuid",),
-        FstabStyle.BLOCK, "etc/modules-boot.d", _KMODLOADER_NAME_LIMIT, _built_in(*_SINCE_14_07),
+        FstabStyle.BLOCK, "etc/modules-boot.d", _KMODLOADER_NAME_LIMIT, _built_in(*_SINCE_15_05),
     ),
     Era(
         "17.01, 18.06", (17, 0), OverlayBy.INIT, _LOOP, "overlay", True, ("etc/.extroot-uuid",),

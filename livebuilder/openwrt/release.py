@@ -76,12 +76,15 @@ def read_release(root: RootTree) -> Release | None:
         version, revision = "SNAPSHOT", version
     else:
         revision = ""
+    versions = [
+        *filter(None, (said.get("DISTRIB_RELEASE"), _without_codename(system.get("VERSION", "")))),
+        *([shown["version"]] if shown else ()),
+        version,
+    ]
     return Release(
         distribution=said.get("DISTRIB_ID") or system.get("NAME") or "OpenWrt",
-        version=said.get("DISTRIB_RELEASE")
-        or _without_codename(system.get("VERSION", ""))
-        or (shown["version"] if shown else "")
-        or version,
+        # A build from the branch of 15.05 has DISTRIB_RELEASE='Chaos Calmer', and its number in openwrt_version.
+        version=next(filter(_NUMBERS.match, versions), versions[0]),
         revision=said.get("DISTRIB_REVISION")
         or system.get("BUILD_ID")
         or (shown["revision"] if shown else "")

@@ -13,6 +13,7 @@ from livebuilder.errors import LivebuilderError
 
 ELF_MAGIC = b"\x7fELF"
 EM_386, EM_X86_64 = 3, 62
+MACHINES = {EM_386: "i386", EM_X86_64: "amd64"}  # by Debian's names
 
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3

@@ -184,7 +184,7 @@ def observe(session: Session) -> tuple[Boot, GuestShell]:
     """Wait for the summary and for the console, press Enter, read the record."""
     summary = session.wait_for(SUMMARY, timeout_seconds=SECONDS)[1]
     shell = activate_console(session, timeout_seconds=SECONDS)
-    login = session.text.rsplit(CONSOLE_QUESTION, 1)[1].split("dmesg -n 1", 1)[0]
+    login = session.text.rpartition(CONSOLE_QUESTION)[2].split("dmesg -n 1", 1)[0]
     screen = session.screen_text()
     record = Record.model_validate(shell.read_json(RECORD_PATH))
     steps = shell.run("dmesg | grep livebuilder:").output

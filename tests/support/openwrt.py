@@ -224,9 +224,9 @@ def _awkward() -> list[Entry]:
     ]
 
 
-def busybox_root() -> RootTree:
-    """A root that is nothing but Debian's busybox for i386 and links to it, with busybox' own init."""
-    content = DebianArchive(cache=Cache(cache_root())).busybox().content
+def busybox_root(architecture: str = "i386") -> RootTree:
+    """A root that is nothing but Debian's busybox and links to it, with busybox' own init."""
+    content = DebianArchive(cache=Cache(cache_root()), architecture=architecture).busybox().content
     tree = RootTree([file("bin/busybox", content, mode=0o755)])
     for link in applet_links(applets_of(content.read()), present=tree, epoch=EPOCH):
         tree.add(link)

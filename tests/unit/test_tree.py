@@ -290,3 +290,38 @@ def test_every_name_a_file_system_holds_is_kept(path: str) -> None:
     tree = RootTree([file(path, "x")])
     assert path in tree
     assert [e.path for e in tree][-1] == path
+
+
+def test_what_comes_in_goes_where_the_links_of_the_root_lead() -> None:
+    base = RootTree(
+        [symlink("lib", "usr/lib"), file("usr/lib/libc.so", ""), symlink("var/run", "/run"), directory("run")]
+    )
+    given = RootTree(
+        [
+            directory("lib", mode=0o700),
+            file("lib/modules/1/a.ko", "a"),
+            hardlink("lib/modules/1/b.ko", "lib/modules/1/a.ko"),
+            directory("var", mode=0o700),
+            file("var/run/pid", "1"),
+            symlink("var/lib", "../lib"),
+        ]
+    )
+    placed = given.placed_in(base)
+    assert facts(placed) == facts(
+        RootTree(
+            [
+                file("usr/lib/modules/1/a.ko", "a"),
+                hardlink("usr/lib/modules/1/b.ko", "usr/lib/modules/1/a.ko"),
+                directory("var", mode=0o700),
+                file("run/pid", "1"),
+                symlink("var/lib", "../lib"),
+            ]
+        )
+    )
+    base.overlay(placed)
+    assert base.resolve("lib/modules/1/b.ko") and base.resolve("lib/libc.so")
+
+
+@given(trees())
+def test_without_links_everything_goes_where_it_says(tree: RootTree) -> None:
+    assert facts(tree.placed_in(RootTree())) == facts(tree)

@@ -19,7 +19,7 @@ from livebuilder.vm.menu import read_config
 from tests.support.boots import SECONDS, Boot, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command, shared_folder
 from tests.support.kernel_patch import kernel_without_devtmpfs
-from tests.support.openwrt import LIST_FACTS, busybox_root, facts_of, openwrt_root, parse_facts, write_archive
+from tests.support.openwrt import LIST_FACTS, facts_of, openwrt_root, parse_facts, write_archive
 from tests.support.sticks import read_file, stick_image
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
@@ -194,24 +194,3 @@ def test_a_root_of_2013_lays_the_overlay_in_its_preinit(tmp_path: Path) -> None:
     assert re.search(r"^[0-9a-f]{32}$", said, re.MULTILINE)
     assert read_file(stick, "upper/etc/config/kept") == b"kept\n"
     assert read_file(stick, "upper/etc/livebuilder/boot.json") is None
-
-
-def test_any_other_root_with_an_init_of_its_own(tmp_path: Path) -> None:
-    """No preinit, no OpenWrt: busybox and its init. The same loop device, overlay and record."""
-    write_archive(busybox_root(), tmp_path / "root.tar.gz")
-    settings = ("root.source=archive", f"root.path={tmp_path / 'root.tar.gz'}", "modules.features=['usb-storage']")
-    words = [word for setting in settings for word in ("--set", setting)]
-    outcome = run_command("build", "-o", tmp_path / "out", *words, timeout_seconds=900)
-    assert outcome.status == 0, outcome.stderr
-    stick = stick_image(tmp_path / "stick.img")
-    with booting(BuiltImage(tmp_path / "out"), sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
-        boot, shell = observe(session)
-        mounts = shell.run("cat /proc/mounts").output
-        first = shell.run("cat /proc/1/cmdline | tr '\\0' ' '").output
-        assert shell.run("echo kept >/etc/kept; sync").status == 0
-        power_off(session)
-    assert boot.record.storage.state == "persistent"
-    assert first.split() == ["init"]
-    assert re.search(r"^overlayfs:/overlay / overlay ", mounts, re.MULTILINE)
-    assert re.search(r"^/dev/root /rom ext", mounts, re.MULTILINE)
-    assert read_file(stick, "upper/etc/kept") == b"kept\n"

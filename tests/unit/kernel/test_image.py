@@ -1,6 +1,7 @@
 """Kernel images are read by their header; whatever is wrong with one is an error a person can act on."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from livebuilder.errors import LivebuilderError
 from livebuilder.kernel.image import (
     Kernel,
+    architectures,
     embedded_config,
     is_64_bit,
     kernel_from_files,
@@ -91,6 +93,25 @@ def test_what_the_kernel_can_unpack(tmp_path: Path) -> None:
 )
 def test_whether_it_is_for_64_bits(tmp_path: Path, header: dict[str, object], is_64: bool) -> None:
     assert is_64_bit(kernel_from_files(*write_kernel(tmp_path, **header))) is is_64  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("header", "runs"),
+    [
+        ({"config": "CONFIG_X86_32=y\n"}, ("i386",)),
+        ({"config": "CONFIG_X86_64=y\nCONFIG_IA32_EMULATION=y\n"}, ("amd64", "i386")),
+        ({"config": "CONFIG_X86_64=y\n"}, ("amd64",)),
+        ({"config": None, "xloadflags": 1}, ("amd64", "i386")),  # nobody can tell
+    ],
+)
+def test_whose_programs_it_runs(tmp_path: Path, header: dict[str, object], runs: tuple[str, ...]) -> None:
+    assert architectures(kernel_from_files(*write_kernel(tmp_path, **header))) == runs  # type: ignore[arg-type]
+
+
+def test_what_a_configuration_leaves_open_the_header_says(tmp_path: Path) -> None:
+    """As with OpenWrt's own kernels, of whose configuration only some words are known."""
+    kernel = kernel_from_files(*write_kernel(tmp_path, config=None, xloadflags=1))
+    assert architectures(replace(kernel, config={"CONFIG_EXT4_FS": "y"})) == ("amd64",)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ RELEASES = {
         ),
         Release("OpenWrt", "10.03", "r20728", "backfire"),
     ),
+    "15.05.1 of the branch, which has its name for a number": (
+        root_with(
+            release=lines(DISTRIB_ID="OpenWrt", DISTRIB_RELEASE="Chaos Calmer", DISTRIB_CODENAME="chaos_calmer"),
+            banner=" |__| W I R E L E S S   F R E E D O M\n CHAOS CALMER (Chaos Calmer, r49630)\n",
+            version="15.05.1\n",
+        ),
+        Release("OpenWrt", "15.05.1", "", "chaos_calmer"),
+    ),
     "18.06, by its banner alone": (
         root_with(banner=" -----\n OpenWrt 18.06.1, r7258-5eb055306f\n -----\n"),
         Release("OpenWrt", "18.06.1", "r7258-5eb055306f"),
