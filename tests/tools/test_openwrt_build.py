@@ -18,6 +18,7 @@ from tests.support.kernels import RELEASE, FakeModule, bzimage, module_bytes
 from tests.support.openwrt import openwrt_root, write_archive
 from tests.support.rootimages import fat_image, openwrt_disk, packed, squashfs_image
 from tests.support.signing import UsignPair
+from tests.support.web import Site, serving
 
 pytestmark = pytest.mark.network  # busybox and kernel are Debian's, from the cache once that has them
 
@@ -231,3 +232,31 @@ def test_any_root_may_be_an_image(small_system: SmallSystem, tmp_path: Path) -> 
     words = ("--set", "root.source=archive", "--set", f"root.path={image}")
     facts = run_main("build", small_system.profile, "--dry-run", "--json", "-o", tmp_path / "out", *words).json
     assert facts["root"]["entries"] > len(root)
+
+
+def test_packages_over_http_from_the_roots_own_feeds(
+    feed: Path, small_system: SmallSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stock root has all that is needed in /etc/opkg. Without the network the same bytes are built again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with serving(Site()) as site:
+        site.files = {f"base/{path.name}": path.read_bytes() for path in (feed / "feed").iterdir()}
+        root = opkg_root("5.15.167")
+        root.add(file("etc/opkg/distfeeds.conf", f"src/gz base {site.address}/base\n"))
+        root.add(file("etc/opkg/keys/feeds", KEY.public))
+        write_archive(root, feed / "root.tar.gz")
+        profile = profile_with(feed, ["block-mount"], rootfs="root.tar.gz", kernel=_FOREIGN.format(system=small_system))
+        own = ("--set", "openwrt.feeds=[]", "--set", "openwrt.keys=[]")
+        outcome = run_main("build", profile, *own, "-o", tmp_path / "out")
+        assert outcome.status == 0, outcome.stderr
+        asked = [path for _, path, _ in site.requests]
+        packages = {f"{name}_i386_pentium4.ipk" for name in ("block-mount_2024-1", "libuci_2023-1")}
+        assert {path.removeprefix("base/") for path in asked} == {"Packages.gz", "Packages.sig", *packages}
+    built = BuiltImage(tmp_path / "out")
+    (said,) = built.manifest["openwrt"]["packages"]["feeds"]
+    assert (said["url"], said["signature"]["key"]) == (f"{site.address}/base", "the root's /etc/opkg/keys/feeds")
+    unpack(built.initramfs, tmp_path / "root", tmp_path / "scratch")
+    assert (tmp_path / "root/sbin/block").is_file() and (tmp_path / "root/lib/libuci.so").is_file()
+    again = run_main("build", profile, *own, "--offline", "-o", tmp_path / "again")
+    assert again.status == 0, again.stderr
+    assert BuiltImage(tmp_path / "again").iso.read_bytes() == built.iso.read_bytes()
