@@ -49,3 +49,10 @@ def test_what_is_loaded_first_comes_first(index: ModuleIndex) -> None:
     for path in order:
         assert all(order.index(needed) < order.index(path) for needed in index.depends[path])
     assert "kernel/crypto/crc32c_generic.ko" in index.closure(["ext4"])
+
+
+def test_the_kernel_for_64_bits_has_all_that_no_kernel_may_lack() -> None:
+    kernel = DebianArchive(cache=Cache(cache_root()), architecture="amd64").kernel("amd64").kernel
+    index = ModuleIndex.from_kernel(kernel)
+    for feature in feature_names():
+        assert index.expand(feature), feature

@@ -391,6 +391,12 @@ def test_a_busybox_that_cannot_run_init(bench: Bench, make: Callable[[Bench], by
     assert_refused(outcome, f"{bench.folder}/small.toml: initramfs.busybox: ", str(path), said)
 
 
+def test_a_busybox_for_32_bits_with_a_kernel_that_runs_none(bench: Bench) -> None:
+    (bench.folder / f"boot/config-{bench.release}").write_text("CONFIG_X86_64=y\nCONFIG_RD_XZ=y\n")
+    outcome = bench.build("--set", f"initramfs.busybox={bench.folder}/root/bin/busybox")
+    assert_refused(outcome, "initramfs.busybox: ", "is not a program for amd64", "busybox for amd64")
+
+
 def test_a_busybox_that_lacks_an_applet(bench: Bench) -> None:
     path = bench.folder / "mine"
     path.write_bytes(busybox_without(bench, "switch_root"))
