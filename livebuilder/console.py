@@ -32,6 +32,10 @@ def _format(record: object) -> str:
     return prefix + "{message}" + suffix + "\n{exception}"
 
 
+def no_progress(_done: int, _total: int) -> None:
+    """Nobody is told how far it is."""
+
+
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """One thing a person would recognise: said when it starts, its seconds at DEBUG when it ends."""

@@ -149,14 +149,13 @@ def write_live(
       livebuilder usb write out/router.iso /dev/sdb --dry-run
     """
     from livebuilder.cli.consent import examine, obtain
-    from livebuilder.inspection import image_facts
     from livebuilder.usb.live import plan_live, write_iso
     from livebuilder.usb.plan import StickIdentity
     from livebuilder.usb.target import open_target
 
     stick = examine(target, purpose="write", iso=iso)
     device = stick.device
-    wanted = label or (image_facts(iso)["label"] if storage else "rootfs_data")
+    wanted = label or (_sought_by(iso) if storage else "rootfs_data")
     plan = plan_live(
         iso, size_bytes=device.size_bytes, storage=storage, fs=fs, label=wanted, identity=StickIdentity.random()
     )
@@ -422,6 +421,13 @@ def _given(target: Path | None) -> Path:
     if target is None:
         raise UsageError("which stick? Name it, or wait for one with --watch", hint="livebuilder usb list")
     return target
+
+
+def _sought_by(iso: Path) -> str:
+    from livebuilder.inspection import image_facts
+
+    label: str = image_facts(iso)["label"]
+    return label
 
 
 def _planned(path: str, plan: str) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from livebuilder.console import Progress
+from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB
 from livebuilder.tree import Entry, Kind, RootTree, directory, symlink
@@ -17,7 +17,7 @@ from livebuilder.usb.fdisk import gpt_name_problem, open_disk
 from livebuilder.usb.filesystem import FILE_SYSTEMS, FOLDERS, READY_LINK, REFUSED
 from livebuilder.usb.plan import DEFAULT_LABEL, SECTOR_BYTES
 from livebuilder.usb.ranges import differing
-from livebuilder.usb.target import Target, no_progress
+from livebuilder.usb.target import Target
 
 # A GPT and its backup lie within the first and the last MiB: 128 entries of 128 bytes take 16 KiB (UEFI 2.10, 5.3).
 _TABLE_BYTES = MIB

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from livebuilder.cache import Cache
-from livebuilder.console import Progress
+from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import render_size
 from livebuilder.sources.archive import root_tree_from_archive
@@ -33,7 +33,7 @@ from livebuilder.usb.blockdevice import Volume
 from livebuilder.usb.changes import differences, facts_of
 from livebuilder.usb.content import change_content, read_content
 from livebuilder.usb.filesystem import FOLDERS
-from livebuilder.usb.target import Target, no_progress
+from livebuilder.usb.target import Target
 
 FORMAT = "livebuilder stick backup"
 VERSION = 1

@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from livebuilder.console import Progress
+from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.tree import RootTree
 from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.changes import Change, differences, plan_changes
 from livebuilder.usb.filesystem import FILE_SYSTEMS
 from livebuilder.usb.plan import DEFAULT_LABEL
-from livebuilder.usb.target import Target, no_progress
+from livebuilder.usb.target import Target
 from livebuilder.usb.working_copy import copied
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
-from livebuilder.console import Progress
+from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB, render_size
 
@@ -32,51 +34,77 @@ class Extent:
     length: int
     source: bytes | FileSlice | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.source, bytes) and len(self.source) != self.length:
+            raise ValueError(f"{len(self.source)} bytes cannot fill {self.length}")
+
     @property
     def end(self) -> int:
         """The first byte behind it."""
         return self.offset + self.length
 
+    def pieces(self) -> Iterator[Extent]:
+        """The same in parts of at most `PIECE_BYTES`, in order."""
+        for start in range(0, self.length, PIECE_BYTES):
+            length = min(PIECE_BYTES, self.length - start)
+            source = self.source
+            if isinstance(source, bytes):
+                source = source[start : start + length]
+            elif source is not None:
+                source = FileSlice(source.path, source.offset + start)
+            yield Extent(self.offset + start, length, source)
 
-def for_each_piece(extents: Sequence[Extent], act: Callable[[int, memoryview], None], progress: Progress) -> None:
-    """Call `act` with the place and the content of every piece of every extent, in order."""
-    total, done = sum(extent.length for extent in extents), 0
-    # O_DIRECT wants memory that is aligned: pages are.
-    with mmap.mmap(-1, PIECE_BYTES) as buffer, memoryview(buffer) as view:
-        for extent in extents:
-            with _reader(extent) as read_into:
-                for position in range(0, extent.length, PIECE_BYTES):
-                    with view[: min(PIECE_BYTES, extent.length - position)] as piece:
-                        read_into(position, piece)
-                        act(extent.offset + position, piece)
-                        done += len(piece)
-                        progress(done, total)
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view`, which is as long, with what belongs here; raises `LivebuilderError` when a file ends before."""
+        if not isinstance(self.source, FileSlice):
+            view[:] = bytes(self.length) if self.source is None else self.source
+            return
+        done = 0
+        with self.source.path.open("rb", buffering=0) as stream:
+            while done < self.length:
+                place = self.source.offset + done
+                count = os.preadv(stream.fileno(), [view[done:]], place)
+                if count == 0:
+                    raise LivebuilderError(
+                        f"{self.source.path} ends at {render_size(place)}, before all of it was read"
+                    )
+                done += count
+
+
+def aligned(length: int) -> mmap.mmap:
+    """Memory that O_DIRECT takes: it begins with a page."""
+    return mmap.mmap(-1, length)
 
 
 @contextmanager
-def _reader(extent: Extent) -> Iterator[Callable[[int, memoryview], None]]:
-    """What fills a buffer with the content of `extent` from a position on."""
-    source = extent.source
-    if source is None:
-        yield lambda _position, piece: _copy(piece, bytes(len(piece)))
-    elif isinstance(source, bytes):
-        if len(source) != extent.length:
-            raise ValueError(f"{len(source)} bytes cannot fill {extent.length}")
-        yield lambda position, piece: _copy(piece, source[position : position + len(piece)])
-    else:
-        with source.path.open("rb", buffering=0) as stream:
+def read_ahead(
+    extents: Sequence[Extent],
+    read: Callable[[Extent, memoryview], None],
+    memory: Callable[[int], bytearray | mmap.mmap],
+    progress: Progress = no_progress,
+) -> Iterator[Iterator[tuple[Extent, memoryview]]]:
+    """Every piece of `extents`, in order, with what `read` gave; while it is used a thread reads the next one.
 
-            def read(position: int, piece: memoryview) -> None:
-                done = 0
-                while done < len(piece):
-                    place = source.offset + position + done
-                    count = os.preadv(stream.fileno(), [piece[done:]], place)
-                    if count == 0:
-                        raise LivebuilderError(f"{source.path} ends at {render_size(place)}, before all of it was read")
-                    done += count
+    `progress` is told bytes that were used.
+    """
+    total = sum(extent.length for extent in extents)
+    views = cycle([memoryview(memory(PIECE_BYTES)) for _ in range(2)])
 
-            yield read
+    def fill(piece: Extent) -> tuple[Extent, memoryview]:
+        view = next(views)[: piece.length]
+        read(piece, view)
+        return piece, view
 
+    def filled(thread: ThreadPoolExecutor) -> Iterator[tuple[Extent, memoryview]]:
+        done = 0
+        pieces = (piece for extent in extents for piece in extent.pieces())
+        coming = [thread.submit(fill, piece) for piece in islice(pieces, 1)]
+        while coming:
+            ready = coming.pop()
+            coming += [thread.submit(fill, piece) for piece in islice(pieces, 1)]
+            yield ready.result()
+            done += len(ready.result()[1])
+            progress(done, total)
 
-def _copy(piece: memoryview, data: bytes) -> None:
-    piece[:] = data
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        yield filled(thread)

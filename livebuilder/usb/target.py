@@ -27,12 +27,12 @@ from pathlib import Path
 
 from loguru import logger
 
-from livebuilder.console import Progress
+from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.usb.blockdevice import BlockDevice, rights_hint
 from livebuilder.usb.devices import describe, device_by_number
-from livebuilder.usb.extents import PIECE_BYTES, Extent, for_each_piece
+from livebuilder.usb.extents import Extent, aligned, read_ahead
 
 UNTOUCHED = "untouched"
 UNVERIFIED = "written, but not verified"
@@ -44,10 +44,6 @@ _BUSY_SECONDS = 10.0
 _SETTLE_SECONDS = 30
 _WRITE_PROTECTED = (errno.EROFS, errno.EPERM)
 _GONE = (errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM)
-
-
-def no_progress(_done: int, _total: int) -> None:
-    """Nobody is told how far it is."""
 
 
 class Target:
@@ -125,12 +121,12 @@ class Target:
         for extent in extents:
             self._check_place(extent.offset, extent.length)
         self.state = f"half written: {self._redo}"
-
-        def write(offset: int, wanted: memoryview) -> None:
-            with self._explained("writing", at=offset):
-                self._write_from(wanted, offset)
-
-        for_each_piece(extents, write, progress)
+        with read_ahead(extents, Extent.read_into, aligned, progress) as pieces:
+            for piece, wanted in pieces:
+                with self._explained("writing", at=piece.offset):
+                    self._write_from(wanted, piece.offset)
+                    if not self.is_disk:  # have it written now and not all at the end (mm/fadvise.c)
+                        os.posix_fadvise(self.fd, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
         """Have all that was written on the disk, and out of the disk's own memory."""
@@ -166,20 +162,21 @@ class Target:
             if not self.is_disk:
                 os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        with mmap.mmap(-1, PIECE_BYTES) as buffer, memoryview(buffer) as view:
 
-            def compare(offset: int, wanted: memoryview) -> None:
-                with view[: len(wanted)] as found:
-                    with self._explained("reading back", at=offset):
-                        self._read_into(found, offset)
-                    # As memcmp(3) does; two views are compared byte by byte, in fifty times as long.
-                    if buffer.find(wanted, 0, len(wanted)) != 0:
-                        self._tell_difference(offset, wanted=wanted.tobytes(), found=found.tobytes())
+        def read(piece: Extent, view: memoryview) -> None:
+            with self._explained("reading back", at=piece.offset):
+                self._read_into(view, piece.offset)
 
-            for_each_piece(extents, compare, progress)
+        with (
+            read_ahead(extents, Extent.read_into, bytearray) as sources,
+            read_ahead(extents, read, aligned, progress) as pieces,
+        ):
+            for (_, wanted), (piece, found) in zip(sources, pieces, strict=True):
+                if not _same(wanted, found):
+                    self._tell_difference(piece.offset, wanted=wanted, found=found)
         self.state = VERIFIED
 
-    def _tell_difference(self, offset: int, *, wanted: bytes, found: bytes) -> None:
+    def _tell_difference(self, offset: int, *, wanted: memoryview, found: memoryview) -> None:
         first = next(place for place, pair in enumerate(zip(wanted, found, strict=True)) if pair[0] != pair[1])
         self.state = f"not as it was written: {self._redo}, or take another one"
         raise LivebuilderError(
@@ -243,6 +240,13 @@ class Target:
                 f"{self.path} was unplugged, or lost contact, while {doing} it",
                 hint="plug it in again, without a hub between, and look: livebuilder usb list",
             )
+
+
+def _same(wanted: memoryview, found: memoryview) -> bool:
+    """As memcmp(3) compares, which is what bytes and a bytearray do; two views take fifty times as long."""
+    whole = wanted.obj
+    plain: object = whole if isinstance(whole, bytearray) and len(whole) == len(wanted) else bytes(wanted)
+    return plain == found
 
 
 def _number(device_number: int) -> str:

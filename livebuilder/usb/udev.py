@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pyudev
@@ -14,6 +15,7 @@ from livebuilder.usb.signature import Signature
 Properties = Callable[[str], Mapping[str, str]]  # from "8:16" to what udev knows of that device
 
 
+@cache  # pyudev asks ldconfig each time
 def _context() -> pyudev.Context | None:
     try:
         return pyudev.Context()
