@@ -6,6 +6,7 @@ Nothing is changed, but for the write test where it is asked for, which puts bac
 from __future__ import annotations
 
 import difflib
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,8 +14,9 @@ from typing import Literal
 
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import render_size
-from livebuilder.tree import RootTree
+from livebuilder.tree import Kind, RootTree
 from livebuilder.usb.adopt import plan_adoption
+from livebuilder.usb.backup import shown
 from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.bootcode import has_boot_code
 from livebuilder.usb.content import read_content
@@ -35,6 +37,10 @@ _NEW_FEATURES = {
 _FEATURES_AT = 1024 + 0x5C
 _HAS_JOURNAL = 0x4
 _GPT_SIGNATURE = b"EFI PART"
+# As initramfs/lib/machine.sh and reset.sh have them.
+_MACHINES = "by-mac"
+_MAC = re.compile("[0-9A-Fa-f]{12}")
+_OLD = ".livebuilder/old"
 
 
 @dataclass(frozen=True)
@@ -233,8 +239,19 @@ def check_tree(device: BlockDevice, volume: Volume, tree: RootTree, *, label: st
         yield Observation("note", "layout", f"{volume.path} has no {path}{why}", adopt)
     if not plan.paths:
         yield Observation("good", "layout", f"{volume.path} has upper/, work/ and .fs_state")
-    size = sum(entry.content.size for entry in tree if entry.path.startswith("upper/"))
+    size = sum(entry.content.size for entry in tree if entry.path.startswith(("upper/", f"{_MACHINES}/")))
     yield Observation("good", "content", f"{volume.path} keeps {render_size(size)} of settings and files")
+    machines = [entry.name for entry in tree if entry.parent == _MACHINES and entry.kind is Kind.DIRECTORY]
+    for name in machines:
+        if _MAC.fullmatch(re.sub("[:-]", "", name)):
+            yield Observation("good", "machine", f"the machine with the network card {name} has settings of its own")
+        else:
+            yield Observation(
+                "note", "machine", f"/{_MACHINES}/{shown(name)} is not named by the address of a network card",
+                "name it as in 52:54:00:12:34:56",
+            )  # fmt: skip
+    if old := sum(entry.parent == _OLD for entry in tree):
+        yield Observation("note", "old", f"{volume.path} keeps {old} states from before a reset in /{_OLD}")
 
 
 def boot_sentence(device: BlockDevice, *, label: str, damaged: bool = False) -> str:

@@ -19,12 +19,12 @@ _PROGRAM = "lib/livebuilder/record.awk"
 
 def _record(**storage: Any) -> dict[str, Any]:
     return {
-        "version": 1, "livebuilder": "0.1.0", "name": "attic-pc", "kernel": "6.1.0-50-686",
+        "version": 1, "livebuilder": "0.1.0", "name": "attic-pc", "kernel": "6.1.0-50-686", "failsafe": False,
         "root": {"mode": "ext2", "device": "/dev/loop7", "uuid": "x", "size_bytes": 15728640, "used_bytes": 10485760,
                  "attempts": 1, "seconds": 1.23, "reason": None},
         "memory": {"total_kib": 98304, "available_kib": 61440, "needed_kib": 20000},
         "storage": {"state": "persistent", "reason": None, "device": "/dev/sda1", "label": "rootfs_data", "uuid": "u-1",
-                    "fstype": "ext4", "fsck": 1, "waited_seconds": 1.2, "candidates": [], **storage},
+                    "fstype": "ext4", "by_mac": None, "fsck": 1, "waited_seconds": 1.2, "candidates": [], **storage},
         "parameters": {"unknown": ["lb.foo"]}, "warnings": [],
     }  # fmt: skip
 
@@ -116,6 +116,28 @@ def test_the_banner_lists_every_partition_and_its_cure(router: Router, awk: list
 )
 def test_the_line(router: Router, awk: list[str], storage: dict[str, Any], headline: str) -> None:
     assert _view(router, awk, "line", _record(**storage)) == f"attic-pc: {headline}\n"
+
+
+def test_failsafe_says_how_to_get_out_of_it(router: Router, awk: list[str]) -> None:
+    reason = "failsafe mode: the settings on /dev/sda1 are not used; reboot starts with them again"
+    found = _record(state="volatile", reason=reason, candidates=_VOLATILE["candidates"]) | {"failsafe": True}
+    text = _view(router, awk, "banner", found)
+    assert "\x1b[7m" in text and "* FAILSAFE MODE: CHANGES ARE NOT KEPT *" in text
+    assert text.split("\x1b[0m")[1] == f"\n\n  Why: {reason}\n  All about it: lb-status\n\n"
+    assert _view(router, awk, "line", found) == f"attic-pc: FAILSAFE MODE: CHANGES ARE NOT KEPT, {reason}\n"
+    assert "  stick       /dev/sda1, ext4, rootfs_data\n" in _view(router, awk, "status", found)
+
+
+def test_failsafe_without_a_stick_lists_what_there_is(router: Router, awk: list[str]) -> None:
+    text = _view(router, awk, "banner", _record(**_VOLATILE) | {"failsafe": True})
+    assert "FAILSAFE MODE" in text and "to keep settings there: e2label /dev/sda1 rootfs_data" in text
+
+
+def test_the_machine_whose_settings_they_are_is_named(router: Router, awk: list[str]) -> None:
+    found = _record(by_mac="52-54-00-12-34-56")
+    where = "settings are kept on /dev/sda1 (rootfs_data, by-mac/52-54-00-12-34-56)"
+    assert _view(router, awk, "line", found) == f"attic-pc: {where}\n"
+    assert "  by-mac      52-54-00-12-34-56\n" in _view(router, awk, "status", found)
 
 
 def test_a_record_without_a_state_is_damaged(router: Router, awk: list[str]) -> None:

@@ -183,6 +183,23 @@ def test_reset_forgets_what_was_put_aside() -> None:
     ]  # fmt: skip
 
 
+_BESIDE = ("by-mac/52:54:00:12:34:56/etc/note", ".livebuilder/old/1/upper/etc/note", ".livebuilder/history/1/note")
+
+
+def test_what_lies_beside_upper_is_in_a_backup_but_no_difference_and_no_resets(stick: Path, tmp_path: Path) -> None:
+    tree = a_router()
+    for path in _BESIDE:
+        tree.add(file(path, "kept\n"))
+    put(stick, tree)
+    write(stick, tmp_path / "b.tar.zst")
+    other = a_stick(tmp_path / "other")
+    restored(tmp_path / "b.tar.zst", other)
+    assert_holds(other, tree)
+    assert changed_paths(tree) == changed_paths(a_router())
+    left = without_changes(tree, keep=[])
+    assert all(left[path].content.read() == b"kept\n" for path in _BESIDE)
+
+
 def test_what_the_user_changed() -> None:
     tree = RootTree(
         [

@@ -11,7 +11,7 @@ import pytest
 
 from livebuilder.process import run
 from livebuilder.sizes import MIB
-from livebuilder.tree import RootTree, directory
+from livebuilder.tree import RootTree, directory, file, symlink
 from livebuilder.usb.blockdevice import BlockDevice, Volume
 from livebuilder.usb.check import (
     CheckReport,
@@ -69,6 +69,24 @@ def test_what_old_systems_cannot_do_is_noted(tmp_path: Path) -> None:
         assert name in features
     assert {"layout", "features"} <= codes(report, "note")
     assert "journal" in codes(checked(a_stick(tmp_path / "b", "ext2")), "note")
+
+
+def test_settings_of_machines_and_from_before_a_reset_are_told(tmp_path: Path) -> None:
+    names = ("52:54:00:AA:BB:CC", "52-54-00-12-34-56", "525400000001", "attic", "52:54:00:aa:bb")
+    path = a_stick(tmp_path / "stick")
+    old = [directory(f".livebuilder/old/{number}/upper") for number in (1, 2)]
+    folders = [directory(folder) for folder in ("upper", "work")]
+    machines = [file(f"by-mac/{name}/etc/note", "x" * 100) for name in names]
+    put(path, RootTree([*folders, symlink(".fs_state", "2"), *machines, *old]))
+    report = checked(path)
+    assert report.fits
+    told = {one.text for one in report.observations if one.code in ("machine", "old")}
+    assert told == {
+        *(f"the machine with the network card {name} has settings of its own" for name in names[:3]),
+        *(f"/by-mac/{name} is not named by the address of a network card" for name in names[3:]),
+        f"{path} keeps 2 states from before a reset in /.livebuilder/old",
+    }
+    assert f"{path} keeps 500 B of settings and files" in {one.text for one in report.observations}
 
 
 def test_what_is_damaged_or_missing(tmp_path: Path) -> None:

@@ -132,10 +132,11 @@ function clean(dirty,    rest) {
     return dirty
 }
 
-# Sets state and reason: what the record says, corrected by what has happened since.
+# Sets state, reason and failsafe: what the record says, corrected by what has happened since.
 function judge(    line, field, options, device) {
     state = sound ? get("storage.state", "unknown") : "unknown"
     reason = sound ? get("storage.reason", "") : "the boot record /etc/livebuilder/boot.json is missing or damaged"
+    failsafe = sound && get("failsafe", "") == "true"
     if (state != "persistent") return
     while ((getline line < (ENVIRON["ROOT"] "/proc/mounts")) > 0) {
         split(line, field, " ")
@@ -155,10 +156,11 @@ function lost(why) {
 }
 
 function where() {
-    return get("storage.device", "a stick") " (" get("storage.label", "no label") ")"
+    return get("storage.device", "a stick") " (" get("storage.label", "no label") ("storage.by_mac" in value ? ", by-mac/" get("storage.by_mac") : "") ")"
 }
 
 function headline() {
+    if (failsafe) return "FAILSAFE MODE: CHANGES ARE NOT KEPT"
     if (state == "persistent") return "settings are kept on " where()
     if (state == "read-only") return "CHANGES ARE NOT KEPT: " where() " is read-only"
     if (state == "lost") return "CHANGES ARE NO LONGER KEPT"
@@ -195,6 +197,7 @@ function print_warnings(    i) {
 }
 
 function print_candidates(    i, path, total) {
+    if (failsafe && "storage.device" in value) return
     total = count["storage.candidates"] + 0
     if (total || state == "volatile") print total ? "  Seen:" : "  Seen: no disk or stick at all"
     for (i = 0; i < total; i++) {
@@ -237,6 +240,7 @@ function print_status(    i) {
     fact("memory", listed(amount("memory.total_kib", 1024, "MiB"), amount("memory.available_kib", 1024, "MiB free before the root")))
     fact("stick", listed(get("storage.device", ""), get("storage.fstype", ""), get("storage.label", "")))
     fact("", get("storage.uuid", ""))
+    fact("by-mac", get("storage.by_mac", ""))
     fact("fsck", get("storage.fsck", ""))
     for (i = 0; i < count["parameters.unknown"] + 0; i++)
         fact("unknown", get("parameters.unknown." i, ""))
