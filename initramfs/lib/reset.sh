@@ -60,8 +60,8 @@ put_settings_aside() {
     reset_old=$stamp/old/$reset_number
     for reset_name in upper work ${reset_by_mac:+"$MACHINES/$reset_by_mac"} \
         "$STAMP_FOLDER/aside" "$STAMP_FOLDER/stale" "$STAMP_FOLDER/files" "$STAMP_FOLDER/image"; do
-        [ -e "$STICK/$reset_name" ] && [ ! -e "$reset_old/$reset_name" ] || continue
         reset_to=$reset_old/$reset_name
+        if [ ! -e "$STICK/$reset_name" ] || [ -e "$reset_to" ]; then continue; fi
         run mkdir -p "${reset_to%/*}" && run mv "$STICK/$reset_name" "$reset_to" ||
             problem "/$reset_name could not be renamed" || return
     done
