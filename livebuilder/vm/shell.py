@@ -18,7 +18,7 @@ CONSOLE_QUESTION = "Please press Enter to activate this console"
 # The others stand at the end of all that was said; busybox' ash asks the terminal where its cursor is after a prompt.
 _INVITATION = (
     rf"(?P<question>{CONSOLE_QUESTION})|(?P<login>\blogin: \Z)|(?P<password>[Pp]assword: \Z)"
-    r"|(?P<prompt>[#$] (?:\x1b\[6n)?\Z)"
+    r"|(?P<offer>\[y/N\] \Z)|(?P<prompt>[#$] (?:\x1b\[6n)?\Z)"
 )
 INVITATION_SECONDS = 60.0  # after which a shell may be there that says nothing by itself
 PROMPT_SECONDS = 5.0
@@ -80,6 +80,8 @@ class GuestShell:
 def activate_console(line: SerialLine, *, timeout_seconds: float) -> GuestShell:
     """Do what the console asks for (Enter, a user's name), and give its shell once that answers.
 
+    What it offers, a password to be set for one, is declined.
+
     Raises `GuestError` when it asks for a password, `GuestTimeout` when no shell answers within `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
@@ -96,7 +98,7 @@ def activate_console(line: SerialLine, *, timeout_seconds: float) -> GuestShell:
             raise line.failure("the console asks for a password, so that nobody gets a shell there")
         if invitation != "prompt":
             line.type_line("root" if invitation == "login" else "")
-        if invitation in ("question", "login"):
+        if invitation in ("question", "login", "offer"):
             continue
         try:  # more than once: a login throws away what is typed before its shell asks for it
             # The kernel's messages go on into the log, but no longer into what we read.

@@ -293,7 +293,7 @@ def test_one_after_the_other_has_its_turn(router: Router) -> None:
 def test_the_last_word_goes_to_every_console_that_is_there(router: Router) -> None:
     for tty in ("tty1", "ttyS0", "ttyS1"):
         router.write(f"dev/{tty}", "")
-    router.write("etc/inittab", router.read("etc/inittab") + "#absent#ttyS1::askfirst:/bin/login -f root\n")
+    router.write("etc/inittab", router.read("etc/inittab") + "#absent#ttyS1::askfirst:/lib/router/login\n")
     router.service("done", "boot")
     for tty in ("tty1", "ttyS0"):
         assert router.read(f"dev/{tty}").startswith("\nlivebuilder: NOBODY KNOWS WHETHER CHANGES ARE KEPT, ")

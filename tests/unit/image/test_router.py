@@ -83,7 +83,7 @@ def test_host_names(name: str, host: str) -> None:
 )
 def test_every_console_gets_a_login(consoles: tuple[str, ...], ttys: list[str]) -> None:
     inittab = router_tree(RouterSettings(), epoch=0, consoles=consoles)["etc/inittab"].content.read().decode()
-    assert re.findall(r"^(\w+)::askfirst:/bin/login -f root$", inittab, re.MULTILINE) == ttys
+    assert re.findall(r"^(\w+)::askfirst:/lib/router/login$", inittab, re.MULTILINE) == ttys
 
 
 def test_root_cannot_log_in_with_a_password_as_shipped(tree: RootTree) -> None:

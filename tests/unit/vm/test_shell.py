@@ -154,6 +154,14 @@ def test_a_shell_that_says_nothing_is_found(start: StartShell, monkeypatch: pyte
     assert activate_console(start("dash", "-s"), timeout_seconds=20).run("echo here") == Answer(0, "here\n")
 
 
+def test_an_offer_is_declined(start: StartShell, tmp_path: Path) -> None:
+    """As a router's first console does, which offers to set a password."""
+    offer = f"printf 'Set one now? [y/N] '\nread -r answer\necho \"$answer\" > {tmp_path}/answer\nexec"
+    tool(tmp_path, "console", CONSOLE.replace("exec", offer))
+    assert activate_console(start("console"), timeout_seconds=20).run("echo here") == Answer(0, "here\n")
+    assert (tmp_path / "answer").read_text() == "\n"
+
+
 LOGIN = """
 printf 'attic-pc login: '
 read -r name

@@ -25,8 +25,9 @@ part[FILENAME] { rest = rest $0 "\n"; next }
 
 {
     seen[$2] = seen[$3] = 1
-    # What is new and has not ended was given after the jump.
-    print $1 + 0 > 0 && (($0 in before) || $1 + 0 <= now + 0) ? moved() : $0
+    # What is new and has not ended, though, was given after the jump.
+    given_before = $1 + 0 != 0 && (($0 in before) || $1 + 0 <= now + 0)
+    print given_before ? moved() : $0
 }
 
 END {
