@@ -2,6 +2,9 @@
 # What dnsmasq is told, made from /etc/config/dhcp (which the caller has loaded) and what the lan is now.
 # shellcheck disable=SC2154  # config_get sets variables by name
 
+# shellcheck source=initramfs/router/lib/router/address.sh
+. "$ROOT/lib/router/address.sh"
+
 # dnsmasq_config ADDRESS PREFIX HOSTNAME IPV6: its configuration; IPV6 is on or off.
 dnsmasq_config() {
     _domain=lan
@@ -73,25 +76,14 @@ EOF
 # even the first is an address for a device.
 lease_range() {
     case $3$4 in *[!0-9]*) return 1 ;; esac
-    _room=$(((1 << (32 - $2)) - 2))
-    [ "$3" -ge 1 ] && [ "$4" -ge 1 ] && [ "$3" -le "$_room" ] || return 1
-    _network=$(($(_address_number "$1") & ~(_room + 1)))
-    _last=$(($3 + $4 - 1))
-    [ "$_last" -le "$_room" ] || _last=$_room
-    echo "$(_address_text $((_network + $3))),$(_address_text $((_network + _last)))"
+    ipv4_network "$1/$2" && [ "$3" -ge 1 ] && [ "$4" -ge 1 ] && [ $((FIRST + $3)) -lt "$LAST" ] || return 1
+    _last=$((FIRST + $3 + $4 - 1))
+    [ "$_last" -lt "$LAST" ] || _last=$((LAST - 1))
+    dotted $((FIRST + $3))
+    _range=$TEXT
+    dotted "$_last"
+    echo "$_range,$TEXT"
 }
-
-_address_number() {
-    _rest=$1.
-    _number=0
-    while [ -n "$_rest" ]; do
-        _number=$((_number * 256 + ${_rest%%.*}))
-        _rest=${_rest#*.}
-    done
-    echo "$_number"
-}
-
-_address_text() { echo "$(($1 >> 24 & 255)).$(($1 >> 16 & 255)).$(($1 >> 8 & 255)).$(($1 & 255))"; }
 
 # dnsmasq_hosts: the devices that always get the same address, one per line. What is wrong with a line dnsmasq says in
 # its log, and leaves only that line out.
