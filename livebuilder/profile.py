@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
 from livebuilder.image.router import ROUTER_PACKAGES
-from livebuilder.image.settings import RouterSettings, host_name
+from livebuilder.image.settings import (
+    RouterSettings,
+    host_name,
+    parse_dhcp_range,
+    parse_dns,
+    parse_host_name,
+    parse_lan,
+    parse_password_hash,
+    parse_wan,
+)
+from livebuilder.image.sshkeys import authorized_keys, is_key
+from livebuilder.image.timezone import posix_timezone
 from livebuilder.kernel.modules import feature_names
 from livebuilder.openwrt.change import ChangeKind
 from livebuilder.sizes import KIB, MIB, parse_size
@@ -62,6 +73,20 @@ def _matching(pattern: str, description: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _checked_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A check by a function that makes something else of it, which is made when all of the profile is known."""
+
+    def check(value: str) -> str:
+        parse(value)
+        return value
+
+    return check
+
+
+def _unsupported_wifi(value: object) -> None:
+    raise ValueError("the router has no wifi yet: use an access point on the lan")
 
 
 def _label(value: str) -> str:
@@ -132,6 +157,20 @@ class RootSection(_Section):
     free: Size = 2 * MIB
 
 
+class RouterSection(_Section):
+    """What the default root is told, in the profile's words; `Profile.router_settings()` is what they say."""
+
+    hostname: Annotated[str, AfterValidator(parse_host_name)] | None = None
+    timezone: Annotated[str, AfterValidator(_checked_by(posix_timezone))] = "UTC0"
+    lan: Annotated[str, AfterValidator(_checked_by(parse_lan))] = "192.168.1.1/24"
+    wan: Annotated[str, AfterValidator(parse_wan)] = "auto"
+    dhcp_range: str = "100-249"
+    dns: tuple[Annotated[str, AfterValidator(parse_dns)], ...] = Field(default=(), strict=False)
+    ssh_keys: tuple[str, ...] = Field(default=(), strict=False)
+    root_password_hash: Annotated[str, AfterValidator(parse_password_hash)] | None = None
+    wifi: Annotated[None, BeforeValidator(_unsupported_wifi)] = None
+
+
 class OpenwrtSection(_Section):
     """What is done to an OpenWrt root, and where its packages come from."""
 
@@ -187,6 +226,7 @@ class Profile(_Section):
     name: Name = "router"
     kernel: KernelSection = KernelSection()
     root: RootSection = RootSection()
+    router: RouterSection = RouterSection()
     openwrt: OpenwrtSection = OpenwrtSection()
     initramfs: InitramfsSection = InitramfsSection()
     modules: ModulesSection = ModulesSection()
@@ -202,7 +242,18 @@ class Profile(_Section):
 
     def router_settings(self) -> RouterSettings:
         """What the default root is told."""
-        return RouterSettings(hostname=host_name(self.name))
+        told = self.router
+        lan = parse_lan(told.lan)
+        return RouterSettings(
+            hostname=told.hostname or host_name(self.name),
+            timezone=posix_timezone(told.timezone),
+            lan=lan,
+            wan=told.wan,
+            dhcp_range=parse_dhcp_range(told.dhcp_range, lan),
+            dns=told.dns,
+            ssh_keys=told.ssh_keys,
+            root_password_hash=told.root_password_hash,
+        )
 
     def problem(self, key: str, message: str, *, hint: str | None) -> ProfileError:
         """What turned out to be wrong with the value of `key`, told as `read_profile` tells it: the file, the key."""
@@ -228,6 +279,7 @@ def read_profile(path: Path | None, *, settings: Sequence[str] = ()) -> Profile:
         problems += [_describe(detail) for detail in error.errors()]
     problems += [
         *_combinations(values), *_wrong_packages(values), *_unknown_features(values), *_missing_files(values, base),
+        *_wrong_range(values), *_wrong_keys(values, base),
     ]  # fmt: skip
     if problems or profile is None:
         raise ProfileError(
@@ -316,7 +368,7 @@ def _get(values: Mapping[str, Any], section: str, key: str) -> object:
 
 
 def _with_implied(values: dict[str, Any]) -> dict[str, Any]:
-    """A kernel image of one's own needs no `source = "files"`; what a root does that is not ours, only its maker knows."""
+    """A kernel image of one's own needs no `source = "files"`; a root that is not ours needs no drivers for ours."""
     kernel, root = values.get("kernel"), values.get("root")
     if isinstance(kernel, dict) and "source" not in kernel and {"image", "modules"} & kernel.keys():
         values = {**values, "kernel": {**kernel, "source": "files"}}
@@ -353,6 +405,8 @@ def _combinations(values: dict[str, Any]) -> Iterator[str]:
         yield "openwrt: keys and hash_only = true exclude each other"
     if root in ("directory", "archive") and _get(values, "root", "packages") is not None:
         yield f'root: has packages, which source = "{root}" does not use'
+    if root != "debian" and "router" in values:
+        yield f'router: is for the default root; a root with source = "{root}" is told by root.files'
     if _get(values, "root", "owners") and not _get(values, "root", "files"):
         yield "root.owners: has no files whose owners it could name: root.files is not set"
 
@@ -368,6 +422,37 @@ def _wrong_packages(values: Mapping[str, Any]) -> Iterator[str]:
         elif source == "debian" and isinstance(name, str) and name[0] == "-" and name[1:] not in ROUTER_PACKAGES:
             own = ", ".join(sorted(ROUTER_PACKAGES))
             yield f"root.packages: {name} takes nothing out: the packages of the router are {own}"
+
+
+def _wrong_range(values: Mapping[str, Any]) -> Iterator[str]:
+    """A `dhcp_range` that is none, or not inside the lan, if that is one."""
+    told = RouterSection().model_dump() | (values["router"] if isinstance(values.get("router"), dict) else {})
+    if not isinstance(told["dhcp_range"], str):
+        return
+    try:
+        lan = parse_lan(told["lan"])
+    except (ValueError, TypeError):
+        lan = None
+    try:
+        parse_dhcp_range(told["dhcp_range"], lan)
+    except ValueError as error:
+        yield f"router.dhcp_range: {error}"
+
+
+def _wrong_keys(values: Mapping[str, Any], base: Path) -> Iterator[str]:
+    told = _get(values, "router", "ssh_keys")
+    for value in told if isinstance(told, list) else []:
+        if isinstance(value, str):
+            try:
+                _keys_of(value, base)
+            except (RuntimeError, ValueError, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                yield f"router.ssh_keys: {'' if is_key(value) else f'{value}: '}{reason}"
+
+
+def _keys_of(value: str, base: Path) -> tuple[str, ...]:
+    """The lines that a key, or a path of a file with keys, stands for."""
+    return authorized_keys(value if is_key(value) else _absolute_path(value, base).read_text("utf-8"))
 
 
 def _unknown_features(values: Mapping[str, Any]) -> Iterator[str]:
@@ -456,10 +541,12 @@ def _with_absolute_paths(profile: Profile, base: Path) -> Profile:
         "feeds": tuple(feed if _is_remote(feed) else str(_absolute_path(feed, base)) for feed in profile.openwrt.feeds),
     }
     initramfs = {"busybox": absolute(profile.initramfs.busybox)}
+    router = {"ssh_keys": tuple(dict.fromkeys(key for word in profile.router.ssh_keys for key in _keys_of(word, base)))}
     return profile.model_copy(
         update={
             "kernel": profile.kernel.model_copy(update=kernel),
             "root": profile.root.model_copy(update=root),
+            "router": profile.router.model_copy(update=router),
             "openwrt": profile.openwrt.model_copy(update=openwrt),
             "initramfs": profile.initramfs.model_copy(update=initramfs),
         }

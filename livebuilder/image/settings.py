@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
 
 _SMALLEST_LAN = 30  # a prefix; room for the router and one more
+_DEFAULT_LAN = IPv4Interface("192.168.1.1/24")
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _CARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 # crypt(5): what busybox's login and dropbear both take.
@@ -23,7 +25,7 @@ class DhcpRange:
 
     def fits(self, lan: IPv4Interface) -> bool:
         """Whether all of them are addresses of the lan that a device can have."""
-        return 1 <= self.start and self.start + self.limit <= lan.network.num_addresses - 1
+        return self.start >= 1 and self.start + self.limit <= lan.network.num_addresses - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class RouterSettings:
 
     hostname: str = "router"
     timezone: str = "UTC0"
-    lan: IPv4Interface = IPv4Interface("192.168.1.1/24")
+    lan: IPv4Interface = _DEFAULT_LAN
     wan: str = "auto"
     dhcp_range: DhcpRange = DhcpRange(100, 150)
     dns: tuple[str, ...] = ()
@@ -51,7 +53,7 @@ def parse_lan(text: str) -> IPv4Interface:
         lan = IPv4Interface(text)
     except ValueError:
         lan = None
-    if lan is None or "/" not in text:
+    if lan is None or not re.search(r"/\d+$", text):
         raise ValueError(f"{text!r} is no address with the length of its network, as in 192.168.1.1/24")
     if not 8 <= lan.network.prefixlen <= _SMALLEST_LAN:
         raise ValueError(f"{text}: the network's length is 8 to {_SMALLEST_LAN}")
@@ -60,9 +62,6 @@ def parse_lan(text: str) -> IPv4Interface:
     if lan.is_loopback or lan.is_multicast or lan.is_reserved or lan.is_link_local or lan.ip in _THIS_NETWORK:
         raise ValueError(f"{lan.ip} cannot be the address of a router")
     return lan
-
-
-_THIS_NETWORK = IPv4Interface("0.0.0.0/8").network
 
 
 def parse_dhcp_range(text: str, lan: IPv4Interface | None) -> DhcpRange:
@@ -75,7 +74,7 @@ def parse_dhcp_range(text: str, lan: IPv4Interface | None) -> DhcpRange:
         if first.isdecimal() and last.isdecimal():
             start, end = int(first), int(last)
         else:
-            base = int((lan or RouterSettings.lan).network.network_address)
+            base = int((lan or _DEFAULT_LAN).network.network_address)
             start, end = int(IPv4Address(first)) - base, int(IPv4Address(last)) - base
     except ValueError:
         raise ValueError(f"{text!r} is no range: write 100-249, or two addresses of the lan with a - between") from None
@@ -97,6 +96,21 @@ def parse_wan(text: str) -> str:
         return mac
     if not _CARD.fullmatch(text):
         raise ValueError(f"{text!r} is neither auto nor a MAC address, a driver (e100) or a name (eth1) of a card")
+    return text
+
+
+def parse_dns(text: str) -> str:
+    """The address of a server. Raises `ValueError`."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is no address of a server, as in 192.0.2.53") from None
+
+
+def parse_host_name(text: str) -> str:
+    """A name as RFC 1123 has it. Raises `ValueError`."""
+    if not text or host_name(text) != text:
+        raise ValueError(f"{text!r} is no host name: letters, digits and - inside; at most 63")
     return text
 
 

@@ -1,6 +1,7 @@
 """The profile: defaults, every key, every refusal, and all problems at once."""
 
 import re
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError, UsageError
+from livebuilder.image.settings import DhcpRange, RouterSettings
 from livebuilder.openwrt.change import ChangeKind
 from livebuilder.profile import Profile, ProfileError, read_profile
 
@@ -97,6 +99,17 @@ max_size = "20M"
             "mode": "tmpfs",
             "squashfs_block": 1024 * 1024,
             "free": 4 * 1024 * 1024,
+        },
+        "router": {
+            "hostname": None,
+            "timezone": "UTC0",
+            "lan": "192.168.1.1/24",
+            "wan": "auto",
+            "dhcp_range": "100-249",
+            "dns": (),
+            "ssh_keys": (),
+            "root_password_hash": None,
+            "wifi": None,
         },
         "openwrt": {"keep": (), "feeds": (), "keys": (), "hash_only": False},
         "initramfs": {"busybox": str(tmp_path / "busybox")},
@@ -343,3 +356,75 @@ def test_any_value_in_any_key_gives_a_profile_or_an_error_of_ours(key: str, valu
         Profile.model_validate(nested)
     except ValidationError as error:
         assert all(key.split(".")[0] in _describe(detail) for detail in error.errors())
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJf4cq5ykGV8tTOjhSh0D8NHIRoYQRq0XNVLDcDsfUrH owner"
+HASH = f"$5$salt${'a' * 43}"
+
+
+def test_what_the_default_root_is_told(tmp_path: Path) -> None:
+    (tmp_path / "me.pub").write_text(f"{KEY}\n{KEY} again\n")
+    path = tmp_path / "attic.toml"
+    path.write_text(f"""
+name = "attic.pc"
+[router]
+timezone = "Europe/Berlin"
+lan = "10.1.1.1/16"
+wan = "00:0D:B9:12:34:56"
+dhcp_range = "10.1.2.1-10.1.2.100"
+dns = ["192.0.2.53", "2001:db8::53"]
+ssh_keys = ["me.pub", "{KEY}"]
+root_password_hash = "{HASH}"
+""")
+    settings = read_profile(path).router_settings()
+    assert settings == RouterSettings(
+        hostname="attic-pc", timezone="CET-1CEST,M3.5.0,M10.5.0/3", lan=IPv4Interface("10.1.1.1/16"),
+        wan="00:0d:b9:12:34:56", dhcp_range=DhcpRange(513, 100), dns=("192.0.2.53", "2001:db8::53"),
+        ssh_keys=(KEY, f"{KEY} again"), root_password_hash=HASH,
+    )  # fmt: skip
+    assert read_profile(path, settings=["router.hostname=attic"]).router_settings().hostname == "attic"
+    assert read_profile(None).router_settings() == RouterSettings()
+
+
+def test_all_that_is_wrong_with_the_router_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f"""
+[router]
+hostname = "a b"
+timezone = "Europe/Berln"
+lan = "192.168.1.0/24"
+wan = "e/th"
+dhcp_range = "9-3"
+dns = ["dns.example.org"]
+ssh_keys = ["none.pub", "a private key", "{KEY[:-50]}"]
+root_password_hash = "the word itself"
+wifi = {{ ssid = "attic" }}
+""")
+    found = "\n".join(problems(path=path))
+    for key, text in {
+        "hostname": "is no host name", "timezone": "did you mean Europe/Berlin", "lan": "names the whole network",
+        "wan": "is neither auto nor", "dhcp_range": "ends before it begins", "dns.0": "is no address of a server",
+        "root_password_hash": "no password hash", "wifi": "the router has no wifi yet",
+        "ssh_keys: none.pub": "No such file", "ssh_keys: 'a private key'": "is no public key",
+    }.items():  # fmt: skip
+        assert re.search(rf"router\.{re.escape(key)}.*{text}", found), (key, found)
+    assert "damaged or cut off" in found
+    assert "the word itself" not in found
+
+
+def test_the_range_is_measured_against_the_lan() -> None:
+    (problem,) = problems("router.lan=10.0.0.1/28")
+    assert "router.dhcp_range: '100-249' is not inside the lan 10.0.0.0/28, which has the addresses 1-14" in problem
+    read_profile(None, settings=["router.lan=10.0.0.1/28", "router.dhcp_range=2-14"])
+
+
+@pytest.mark.parametrize("source", ["directory", "archive", "openwrt"])
+def test_another_root_is_not_told(source: str) -> None:
+    found = problems(f"root.source={source}", "router.lan=10.0.0.1/24")
+    assert any("router: is for the default root" in problem for problem in found)
+
+
+def test_packages_of_the_router_can_be_taken_out_and_no_others() -> None:
+    assert read_profile(None, settings=['root.packages=["tcpdump", "-ppp"]']).root.packages == ("tcpdump", "-ppp")
+    (problem,) = problems('root.packages=["-tcpdump"]')
+    assert "root.packages: -tcpdump takes nothing out: the packages of the router are dnsmasq-base, " in problem
