@@ -43,7 +43,7 @@ def test_rcs_runs_the_enabled_services_in_order(router: Router) -> None:
 
 def test_the_services_of_the_root_are_enabled_in_this_order(router: Router) -> None:
     assert sorted(link.name for link in (router.root / "etc/rc.d").iterdir()) == [
-        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S20network", "S30dnsmasq", "S50dropbear", "S55httpd", "S60ntp",
+        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S15firewall", "S20network", "S30dnsmasq", "S50dropbear", "S55httpd", "S60ntp",
         "S70watchdog", "S95done",
     ]  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_status_follows_the_process(router: Router, sleeper: subprocess.Popen[by
     (router.root / "proc" / str(sleeper.pid)).unlink()
     done = router.service("dropbear", "status")
     assert (done.stdout, done.returncode) == ("stopped\n", 3)
-    assert router.service("network", "status").stdout == "network keeps no process running\n"
+    assert router.service("sysfixtime", "status").stdout == "sysfixtime keeps no process running\n"
 
 
 def test_stop_ends_the_process_and_waits_for_it(router: Router, sleeper: subprocess.Popen[bytes]) -> None:
@@ -130,57 +130,6 @@ def test_the_time_of_the_shutdown_is_kept(router: Router) -> None:
     assert {file.name for file in (router.root / "etc/livebuilder").iterdir()} == {"clock", "epoch"}
 
 
-# --- network -------------------------------------------------------------------------------------------------------
-
-_LO = "ifconfig lo 127.0.0.1 netmask 255.0.0.0 up"
-_LAN = "ifconfig eth0 192.168.1.1 netmask 255.255.255.0 up"
-
-
-def test_the_default_addresses(router: Router) -> None:
-    assert router.service("network", "boot").stderr == ""
-    assert router.commands == [_LO, _LAN]
-
-
-def test_only_the_card_that_appeared_is_brought_up(router: Router) -> None:
-    router.service("network", "start", "eth0")
-    assert router.commands == [_LAN]
-
-
-def test_a_missing_card_is_named(router: Router) -> None:
-    (router.root / "sys/class/net/eth0").rmdir()
-    done = router.service("network", "start")
-    assert done.stderr == "network: lan has no address: there is no network card eth0\n"
-    assert router.commands == [_LO]
-
-
-def test_gateway_and_name_servers(router: Router) -> None:
-    text = router.read("etc/config/network")
-    router.write("etc/config/network", f"{text}\toption gateway '192.168.1.254'\n\toption dns '192.0.2.1 192.0.2.2'\n")
-    for _ in range(2):
-        router.service("network", "start")
-    assert router.commands[:3] == [_LO, _LAN, "route add default gw 192.168.1.254 dev eth0"]
-    assert router.read("tmp/resolv.conf") == "nameserver 192.0.2.1\nnameserver 192.0.2.2\n"
-
-
-def test_a_restart_takes_addresses_down_but_not_lo(router: Router) -> None:
-    router.service("network", "restart")
-    assert router.commands == ["ifconfig eth0 0.0.0.0 down", _LO, _LAN]
-
-
-def test_an_address_that_is_refused_is_named(router: Router) -> None:
-    router.failing = "*192.168*"
-    done = router.service("network", "start")
-    assert done.stderr.startswith("network: lan has no address: ifconfig refused ipaddr '192.168.1.1'")
-
-
-@pytest.mark.parametrize(("proto", "said"), [("none", ""), ("pppoe", "proto 'pppoe' is not static or none")])
-def test_protocols(router: Router, proto: str, said: str) -> None:
-    router.write("etc/config/network", f"config interface 'lan'\noption device 'eth0'\noption proto '{proto}'\n")
-    done = router.service("network", "start")
-    assert said in done.stderr
-    assert router.commands == (["ifconfig eth0 up"] if proto == "none" else [])
-
-
 # --- boot, hotplug, log, done --------------------------------------------------------------------------------------
 
 
@@ -227,12 +176,10 @@ def test_a_pc_without_any_alias_boots_too(router: Router) -> None:
     [
         ({"ACTION": "add", "MODALIAS": "usb:v0627p0001d0000"}, ["modprobe -b -q usb:v0627p0001d0000"]),
         ({"ACTION": "remove", "MODALIAS": "usb:v0627p0001d0000"}, []),
-        ({"ACTION": "change", "SUBSYSTEM": "net", "INTERFACE": "eth0"}, []),
+        ({"ACTION": "move", "SUBSYSTEM": "net", "INTERFACE": "wan"}, []),
+        ({"ACTION": "remove", "SUBSYSTEM": "net", "INTERFACE": "eth0"}, ["/lib/router/card remove eth0"]),
         ({"ACTION": "add", "SUBSYSTEM": "block"}, []),
-        (
-            {"ACTION": "add", "SUBSYSTEM": "net", "INTERFACE": "eth1"},
-            ["/etc/init.d/network start eth1", "/etc/init.d/dropbear start"],
-        ),
+        ({"ACTION": "add", "SUBSYSTEM": "net", "INTERFACE": "eth1"}, ["/lib/router/card add eth1"]),
     ],
 )
 def test_hotplug(router: Router, event: dict[str, str], commands: list[str]) -> None:

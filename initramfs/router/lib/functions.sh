@@ -9,6 +9,9 @@ run() { ${RUN:+"$RUN"} "$@"; }
 # warn TEXT...: to whoever started the script, which at boot is the console.
 warn() { printf '%s\n' "$*" >&2; }
 
+# set_kernel PATH VALUE: a switch of /proc/sys, where this kernel has it.
+set_kernel() { [ ! -w "$ROOT/proc/sys/$1" ] || echo "$2" >"$ROOT/proc/sys/$1"; }
+
 # mounted PATH: whether a file system is mounted there (no, too, while /proc is not).
 mounted() {
     [ -r "$ROOT/proc/mounts" ] || return 1
