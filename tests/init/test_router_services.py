@@ -43,8 +43,8 @@ def test_rcs_runs_the_enabled_services_in_order(router: Router) -> None:
 
 def test_the_services_of_the_root_are_enabled_in_this_order(router: Router) -> None:
     assert sorted(link.name for link in (router.root / "etc/rc.d").iterdir()) == [
-        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S15firewall", "S20network", "S30dnsmasq", "S50dropbear", "S55httpd", "S60ntp",
-        "S70watchdog", "S95done",
+        "K95sysfixtime", "S00sysfixtime", "S10boot", "S12log", "S15firewall", "S20network", "S30dnsmasq", "S50dropbear",
+        "S55httpd", "S60ntp", "S70watchdog", "S95done",
     ]  # fmt: skip
 
 
