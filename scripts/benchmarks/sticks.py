@@ -65,8 +65,8 @@ class Sticks:
     def _blank(self, name: str) -> Path:
         """A stick a little larger than the ISO, its blocks written once, none of it in the page cache.
 
-        What the cache had of it was freed a moment ago: in a virtual machine, memory that nobody used for some seconds
-        is slow to get, and that would fall to whichever side is not the one that was measured before.
+        What the cache had of it was freed a moment ago: memory that nobody used for some seconds is slow to get in a
+        virtual machine, and that would fall to whichever side is not the one that was measured before.
         """
         image = self.folder / name
         with image.open("wb") as stream:

@@ -330,6 +330,19 @@ def lively(boot: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
 class TestPlugging:
     """Sticks come and go in one PC."""
 
+    def test_ctrl_c_in_the_middle_of_a_write_says_how_it_is_left(
+        self, lively: UsbGuest, default_image: BuiltImage
+    ) -> None:
+        shutil.copy(default_image.iso, lively.share)
+        words = f"/mnt/router.iso {device_of(lively, 'SLOW-0009')} --erase SLOW-0009"
+        # The installed command: what the terminal's Ctrl-C reaches is its own process.
+        lively.session.type_line(f"env livebuilder usb write {words}; echo status''=$?")
+        lively.session.wait_for("Writing ", timeout_seconds=SECONDS)
+        time.sleep(1)
+        lively.session.type_text("\x03")
+        said = lively.session.wait_for(r"(?s).*?status=(\d+)", timeout_seconds=SECONDS)
+        assert said[1] == "130" and "is half written: write it again" in said[0] and "Traceback" not in said[0]
+
     def test_unplugged_in_the_middle_of_a_write_it_says_so(self, lively: UsbGuest, default_image: BuiltImage) -> None:
         log = lively.share / "unplugged"
         shutil.copy(default_image.iso, lively.share)
