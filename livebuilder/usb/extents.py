@@ -15,7 +15,7 @@ from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB, render_size
 
-PIECE_BYTES = MIB
+PIECE_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True)
