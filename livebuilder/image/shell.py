@@ -119,7 +119,7 @@ class Script:
     functions: set[str] = field(default_factory=set)
 
     def asked_for(self) -> set[str]:
-        """Commands that may be absent, because the script asks with `command -v NAME`, `which` or `type`."""
+        """Commands that may be absent: the script asks with `command -v NAME`, `which`, `type` or `[ -x PATH ]`."""
         found: set[str] = set()
         for command in self.commands:
             texts = [word.text for word in command.words]
@@ -127,6 +127,9 @@ class Script:
                 found.update(texts[2:])
             elif texts[:1] in (["which"], ["type"]):
                 found.update(texts[1:])
+            elif texts[:1] in (["["], ["test"]) and "-x" in texts:
+                path = command.words[texts.index("-x") + 1].path
+                found.update([path.rpartition("/")[2]] if path else [])
         return found
 
     def sourced(self) -> set[str]:

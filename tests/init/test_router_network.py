@@ -444,7 +444,7 @@ def test_pppoe_dials_with_a_password_that_nobody_else_reads(router: Router) -> N
     _plug(router, "eth0", "eth1")
     _configure(router, "device eth1", "proto pppoe", "username 'me@isp'", "password 'a \"b\\c'")
     router.service("network", "boot")
-    _commands_with(router, "modprobe -a -q pppoe", "pppd file /tmp/run/pppoe-options")
+    _commands_with(router, "mknod -m 600 /dev/ppp c 108 0", "pppd file /tmp/run/pppoe-options")
     options = router.root / "tmp/run/pppoe-options"
     assert options.stat().st_mode & 0o777 == 0o600
     lines = options.read_text().replace(f"{router.root}/", "/").splitlines()
@@ -675,3 +675,16 @@ def test_rules_with_a_mistake_leave_those_of_before_in_force(router: Router) -> 
 def test_the_firewall_cannot_be_stopped_by_mistake(router: Router) -> None:
     assert "it stays" in router.service("firewall", "stop").stderr
     assert router.commands == []
+
+
+def test_an_image_without_nftables_and_ppp_says_so(router: Router) -> None:
+    for program in ("nft", "pppd"):
+        (router.root / "usr/sbin" / program).unlink()
+    _firewall(router)
+    assert router.service("firewall", "boot").returncode == 1
+    assert _facts(router, "firewall")["reason"] == "there is no nft: this image was built without nftables"
+    router.write("tmp/run/router/firewall", "state=on\n")
+    _plug(router, "eth0", "eth1")
+    _configure(router, "device eth1", "proto pppoe", "username me", "password secret")
+    router.service("network", "boot")
+    assert _facts(router, "wan")["reason"] == "there is no pppd: this image was built without ppp"

@@ -105,6 +105,8 @@ def make_router(folder: Path, shell: str) -> Router:
     (root / "tmp/run").mkdir()
     (root / "dev/pts").mkdir()
     router = Router(root, shell)
+    for program in ("nft", "pppd"):  # of packages that an image may be without
+        router.write(f"usr/sbin/{program}", "").chmod(0o755)
     router.write("proc/mounts", "")
     router.write("proc/sys/kernel/printk", "7\t4\t1\t7\n")
     return router

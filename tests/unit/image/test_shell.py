@@ -126,9 +126,10 @@ def test_uses_know_their_line_arguments_and_root() -> None:
 
 def test_what_a_script_asks_for_and_reads() -> None:
     script = parse_script(
-        'command -v e2fsck >/dev/null && e2fsck; type blkid; which awk\n. "$ROOT/lib/a.sh"; . "$hook"; . /etc/b'
+        'command -v e2fsck >/dev/null && e2fsck; type blkid; which awk; [ -x "$ROOT/usr/sbin/nft" ]; [ -x "$any" ]\n'
+        '. "$ROOT/lib/a.sh"; . "$hook"; . /etc/b'
     )
-    assert script.asked_for() == {"e2fsck", "blkid", "awk"}
+    assert script.asked_for() == {"e2fsck", "blkid", "awk", "nft"}
     assert script.sourced() == {"/lib/a.sh", "/etc/b"}
 
 
@@ -156,4 +157,4 @@ def test_every_script_that_travels_with_us_can_be_read() -> None:
     functions = {function for script in read.values() for function in script.functions}
     runner = parse_script('run() { ${RUN:+"$RUN"} "$@"; }').wrappers()
     found = {use.name for script in read.values() for use in script.uses(functions=functions, wrappers=runner)}
-    assert {"mount", "modprobe", "ifconfig", "/sbin/init"} <= found
+    assert {"mount", "modprobe", "ip", "/sbin/init"} <= found

@@ -11,7 +11,12 @@ pppoe_start() {
         wan_lose down "option username and option password of wan are missing in /etc/config/network"
         return 0
     fi
-    run modprobe -a -q pppoe || :
+    if [ ! -x "$ROOT/usr/sbin/pppd" ]; then
+        wan_lose down "there is no pppd: this image was built without ppp"
+        return 0
+    fi
+    # By this the kernel knows what to load, as it does by the sockets that pppd opens.
+    [ -e "$ROOT/dev/ppp" ] || run mknod -m 600 "$ROOT/dev/ppp" c 108 0
     pppoe_options "$_user" "$_password" | (umask 077 && cat >"$ROOT$PPP_OPTIONS")
     wan_client pppd file "$PPP_OPTIONS"
 }
