@@ -36,6 +36,13 @@ expect_memory() {
     problem "not enough memory for $ROOT_MODE: need $1 KiB, have $MEMORY_AVAILABLE KiB"
 }
 
+# expect_memory_beside_router KIB: that much, and what it takes to work now, or to run the router then if that is more.
+expect_memory_beside_router() {
+    memory_beside=$WORKING_KIB
+    [ "$memory_beside" -ge "${LB_SYSTEM_KIB:-0}" ] || memory_beside=$LB_SYSTEM_KIB
+    expect_memory $(($1 + memory_beside))
+}
+
 # expect_memory_for_stick: MEMORY_FOR_STICK in KiB; a root without its settings is worth more than one that the kernel
 # kills. The sums of the root stay as they are, for the record.
 expect_memory_for_stick() {

@@ -270,7 +270,7 @@ build_tmpfs_root() {
     [ "$tmpfs_kib" -gt 0 ] || tmpfs_kib=$LB_ROOT_KIB
     # Every entry has an inode and a name in kernel memory, and a file its last page of 4 KiB half empty.
     tmpfs_kib=$((tmpfs_kib + 2 * LB_ROOT_ENTRIES))
-    expect_memory $((tmpfs_kib - PAYLOAD_KIB + WORKING_KIB)) || return
+    expect_memory_beside_router $((tmpfs_kib - PAYLOAD_KIB)) || return
     tmpfs_limits=size=$((LB_ROOT_KIB * 3 / 2 + 4 * LB_ROOT_ENTRIES))k,nr_inodes=$((2 * LB_ROOT_ENTRIES + 4096))
     run mount -t tmpfs -o "mode=0755,$tmpfs_limits" root "$NEW_ROOT" || problem "tmpfs for the root failed" || return
     unpack_payload "$NEW_ROOT" && verify_root 1 && drop_early_modules

@@ -16,7 +16,7 @@ build_squashfs_root() {
     ROOT_SIZE_BYTES=$((LB_ROOT_KIB * 1024))
     ROOT_USED_BYTES=$((LB_ROOT_USED_KIB * 1024))
     step "root: squashfs of $LB_ROOT_KIB KiB"
-    expect_whole_squashfs && expect_memory $((LB_ROOT_NEEDED_KIB + WORKING_KIB)) || return
+    expect_whole_squashfs && expect_memory_beside_router "$LB_ROOT_NEEDED_KIB" || return
     # shellcheck disable=SC2086 # a list of names
     load_modules $LB_MODULES_ROOT
     knows_filesystem squashfs || problem "the kernel has no squashfs" || return
@@ -105,7 +105,7 @@ copy_squashfs() {
 
 fill_copy() {
     copy_kib=$((LB_ROOT_DATA_KIB + 2 * LB_ROOT_ENTRIES))
-    expect_memory $((copy_kib + WORKING_KIB)) || return
+    expect_memory_beside_router "$copy_kib" || return
     run mkdir -p "$COPY" && run mount -t tmpfs -o "mode=0755,size=$((copy_kib * 2))k" root "$COPY" ||
         problem "tmpfs for the root failed" || return
     run cp -a "$NEW_ROOT/." "$COPY" || problem "the root could not be copied (cp exit $?)"

@@ -25,7 +25,7 @@ from livebuilder.image.files import FILES_PATH, build_id, render_files
 from livebuilder.image.initramfs import ImageFacts, init_tree, render_image_conf, tools_tree
 from livebuilder.image.lint import lint_image, place_of, texts_of
 from livebuilder.image.payload import Layer, shared_paths, split_layers, without_paths
-from livebuilder.image.router import router_tree, service_links
+from livebuilder.image.router import ROUTER_BYTES, router_tree, service_links
 from livebuilder.image.squashfs import SquashfsRoot, make_squashfs
 from livebuilder.iso.loader import Loader
 from livebuilder.iso.menu import BootMenu, menu_for
@@ -467,6 +467,7 @@ def _image_facts(
         root_init=profile.root.init,
         label=profile.storage.label,
         settle_seconds=profile.storage.settle,
+        system_bytes=ROUTER_BYTES if profile.root.source == "debian" else 0,
         modules_root=known("loop", "squashfs" if isinstance(image, SquashfsRoot) else "ext4"),
         modules_storage=index.names(sticks),
         modules_filesystems=known("overlay", "ext4", *file_systems),

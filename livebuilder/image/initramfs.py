@@ -38,6 +38,7 @@ class ImageFacts:
 
     `root_source` is the mount source of the root; `overlay_by` who lays the overlay, `init` or a `hook` in preinit.
     `build` names the image's files, and `release` the system they are, for a stick that meets another image.
+    `system_bytes` of memory are for what runs in the root.
     `banner`: /etc/banner is shown at login, and may be added to; `fstab`: /etc/config/fstab names the stick.
     """
 
@@ -59,6 +60,7 @@ class ImageFacts:
     fstab: bool = False
     build: str = ""
     release: str = ""
+    system_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def render_image_conf(facts: ImageFacts) -> str:
         "LB_ROOT_KIB": str(facts.root.size_bytes // KIB),
         "LB_ROOT_ENTRIES": str(facts.root.entries),
         "LB_ROOT_DATA_KIB": str(facts.root.data_bytes // KIB),
+        "LB_SYSTEM_KIB": str(facts.system_bytes // KIB),
         **_image_settings(facts.root, name=facts.name),
         "LB_ROOT_LOOP": str(ROOT_LOOP),
         "LB_ROOT_SOURCE": facts.root_source,

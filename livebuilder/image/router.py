@@ -14,6 +14,7 @@ from dataclasses import replace
 from livebuilder.assets import asset
 from livebuilder.errors import LivebuilderError
 from livebuilder.image.settings import RouterSettings
+from livebuilder.sizes import MIB
 from livebuilder.tree import Entry, Kind, RootTree, device, directory, file, symlink
 
 _SOURCE = "the default router root"
@@ -22,6 +23,9 @@ _SOURCE = "the default router root"
 ROUTER_PACKAGES = (
     "dropbear-bin", "e2fsprogs", "dnsmasq-base", "nftables", "openntpd", "ppp", "wide-dhcpv6-client",
 )  # fmt: skip
+
+# The memory the router takes beside its root: drivers, rules, connections, and the processes with all links up.
+ROUTER_BYTES = 8 * MIB
 
 # A file that is run starts with "#!" and gets 0755, all others get 0644; the exceptions:
 _MODES = {"etc/shadow": 0o600, "etc/dropbear/authorized_keys": 0o600}

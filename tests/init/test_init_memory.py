@@ -56,3 +56,13 @@ def test_the_stick_is_left_alone_when_its_drivers_would_not_fit(machine: InitMac
     reason = "no stick labelled x" if enough else "not enough memory for the stick: need 8192 KiB, have 8191 KiB"
     assert done.stdout == f"volatile|{reason}\n96000 60000\n"
     assert (machine.commands == ["modprobe -a -q uas overlay"]) is enough
+
+
+@pytest.mark.parametrize(("system", "need"), [(0, 4560), (2560, 4560), (8192, 10192)])
+def test_what_the_router_takes_is_counted_when_it_is_more_than_the_work(
+    machine: InitMachine, system: int, need: int
+) -> None:
+    done = machine.call(
+        f'ROOT_MODE=tmpfs LB_SYSTEM_KIB={system}; expect_memory_beside_router 2000; echo "$MEMORY_NEEDED"'
+    )
+    assert done.stdout == f"{need}\n"

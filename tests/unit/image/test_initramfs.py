@@ -55,6 +55,7 @@ def test_image_conf_is_what_init_reads(tmp_path: Path) -> None:
     assert values["LB_NAME"] == "attic-pc"
     assert values["LB_ROOT_KIB"] == str(FACTS.root.size_bytes // 1024)
     assert values["LB_ROOT_ENTRIES"] == str(FACTS.root.entries)
+    assert values["LB_SYSTEM_KIB"] == "0"
     assert values["LB_MODULES_STORAGE"] == "sd_mod usb-storage"
     read = {name for text in init_scripts().values() for name in re.findall(r"\$\{?(LB_[A-Z_]+)", text)}
     assert values.keys() <= read, "what nobody reads need not be said"
