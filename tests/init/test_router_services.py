@@ -79,7 +79,7 @@ def test_status_follows_the_process(router: Router, sleeper: subprocess.Popen[by
     (router.root / "proc" / str(sleeper.pid)).unlink()
     done = router.service("dropbear", "status")
     assert (done.stdout, done.returncode) == ("stopped\n", 3)
-    assert router.service("sysfixtime", "status").stdout == "sysfixtime keeps no process running\n"
+    assert router.service("firewall", "status").stdout == "firewall keeps no process running\n"
 
 
 def test_stop_ends_the_process_and_waits_for_it(router: Router, sleeper: subprocess.Popen[bytes]) -> None:

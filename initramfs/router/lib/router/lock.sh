@@ -3,16 +3,14 @@
 
 LOCK=/tmp/lock/network.change
 
-# locked FUNCTION [ARGUMENT...]: run it while nobody else does.
+# locked FUNCTION [ARGUMENT...]: run it while nobody else does. A holder that has died holds nothing.
 locked() {
     until ln -s $$ "$ROOT$LOCK" 2>/dev/null; do
         _pid=$(readlink "$ROOT$LOCK") && [ ! -d "$ROOT/proc/$_pid" ] && rm -f "$ROOT$LOCK"
         run sleep 0.2
     done
-    trap 'rm -f "$ROOT$LOCK"' EXIT
     "$@"
     _status=$?
     rm -f "$ROOT$LOCK"
-    trap - EXIT
     return "$_status"
 }
