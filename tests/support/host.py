@@ -22,11 +22,15 @@ from livebuilder.sizes import MIB
 
 @cache
 def offers(need: str) -> bool:
-    """Whether `need` can be had: "loop" is a loop device and a mount of it, a word in capitals a variable of the
-    environment that names a file, everything else a file system of this kernel.
+    """Whether `need` can be had: "loop" is a loop device and a mount of it, "networks" are networks of our own with a
+    firewall, a word in capitals a variable of the environment that names a file, everything else a file system of this
+    kernel.
     """
     if need.isupper():
         return bool(os.environ.get(need))
+    if need == "networks":
+        words = "ip link add one type veth peer name two && ip link add three type bridge && nft add table inet four"
+        return run(["unshare", "--net", "--mount", "sh", "-c", words], check=False).returncode == 0
     if need != "loop":
         return offers("loop") and any(
             line.split()[-1] == need for line in Path("/proc/filesystems").read_text().splitlines()

@@ -25,6 +25,7 @@ _DOER = """#!/bin/sh
 printf '%s\\n' "$*" >>"$RECORD"
 case $1 in
 logger | sysctl | modprobe) exit 0 ;;
+sleep) exec sleep 0.5 ;;
 ip)
     "$@"
     status=$?
@@ -65,9 +66,16 @@ class Namespace:
     def run(self, *words: str | Path, check: bool = True) -> Completed:
         return run([*self.words, *map(str, words)], check=check, timeout_seconds=60)
 
-    def start(self, *words: str | Path) -> subprocess.Popen[bytes]:
-        """A program that goes on there until the lab ends."""
-        return subprocess.Popen([*self.words, *map(str, words)], stdin=subprocess.DEVNULL, process_group=0)
+    @contextmanager
+    def running(self, *words: str | Path, log: Path) -> Iterator[None]:
+        """A program that goes on there while the block does."""
+        with log.open("wb") as output:
+            command = [*self.words, *map(str, words)]
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
+                try:
+                    yield
+                finally:
+                    process.kill()
 
     @property
     def words(self) -> list[str]:
@@ -95,6 +103,14 @@ class Lab:
         root = self.router.root
         script = (*self.router.shell.split(), str(root / "etc/rc.common"), str(root / "etc/init.d" / name), *words)
         return self.inside.run("env", *self._settings, *script, check=False)
+
+    def script(self, path: str, *words: str) -> Completed:
+        return self.inside.run("env", *self._settings, *self.router.shell.split(), self.router.root / path, *words)
+
+    def configure(self, *options: str) -> None:
+        """The WAN's options; the LAN has what it has without any."""
+        lines = "".join(f"\toption {option}\n" for option in options)
+        self.router.write("etc/config/network", f"config interface lan\n\nconfig interface wan\n{lines}")
 
     def facts(self, name: str) -> dict[str, str]:
         path = self.router.root / "tmp/run/router" / name
