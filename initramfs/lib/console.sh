@@ -47,7 +47,7 @@ heard() {
 # stop_listening: when this returns what is typed is the next reader's, a shell's or the root's.
 stop_listening() {
     [ -n "$LISTENERS" ] || return 0
-    # shellcheck disable=SC2086 # a list of numbers
-    { kill $LISTENERS && wait $LISTENERS; } 2>/dev/null
+    # shellcheck disable=SC2086 # a list of numbers; kill fails where one of them has ended by itself
+    { kill $LISTENERS; wait $LISTENERS; } 2>/dev/null
     LISTENERS=''
 }

@@ -115,7 +115,7 @@ def test_the_root_in_its_login_says_so(machine: InitMachine) -> None:
 
 
 def test_nobody_reads_the_consoles_when_a_shell_does(machine: InitMachine) -> None:
-    """A fifo stands for a terminal on which nobody types: its reader would wait for ever."""
+    """A fifo stands for a terminal on which nobody types: its reader would wait for ever. Another one has ended."""
     console = machine.root / "dev/ttyS0"
     console.unlink()
     os.mkfifo(console)
@@ -123,7 +123,8 @@ def test_nobody_reads_the_consoles_when_a_shell_does(machine: InitMachine) -> No
     try:
         machine.hooks["setsid"] = 'kill -0 $(cat "$ROOT/listeners") 2>/dev/null && echo a reader is left || echo alone'
         done = machine.call(
-            'RESCUE_WANTED=yes; offer_failsafe; echo "$LISTENERS" >"$ROOT/listeners"; kill -0 $LISTENERS && echo reads;'
+            'RESCUE_WANTED=yes; offer_failsafe; echo "${LISTENERS##* }" >"$ROOT/listeners";'
+            ' wait ${LISTENERS% *}; kill -0 ${LISTENERS##* } && echo reads;'
             ' offer_rescue_shell; enter_failsafe; echo "$LISTENERS|$STORAGE_STATE|$FAILSAFE"'
         )
     finally:
