@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
     """A Chromium that is ended where the block ends."""
     to_it, commands = os.pipe()
     answers, from_it = os.pipe()
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         # Out of the way first: either may be 3 or 4 already.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (to_it, from_it)]
         process = subprocess.Popen(
@@ -116,7 +116,10 @@ def browser() -> Iterator[Browser]:
         try:
             yield Browser(commands, answers)
         finally:
-            process.kill()
-            process.wait()
+            # Debian's program is a script around the real one, which ends with its pipe.
             os.close(commands)
             os.close(answers)
+            try:
+                process.wait(SECONDS)
+            finally:
+                process.kill()

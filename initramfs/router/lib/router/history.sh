@@ -25,12 +25,13 @@ commit_point() {
 }
 
 # write_point DRAFT WORDS
-write_point() {
+write_point() (
+    umask 077
     rm -rf "$1"
-    (umask 077 && mkdir -p "$1") &&
+    mkdir -p "$1" &&
         printf 'time=%s\nwords=%s\n' "$(date +%s)" "$(printf %s "$2" | tr '[:cntrl:]' ' ')" >"$1/about" &&
         pack_settings "$1/settings.tar.gz" && mv "$1" "$HISTORY/$COMMIT_POINT" && run sync
-}
+)
 
 # settings_are_kept: or REASON says why not.
 settings_are_kept() { REASON=$(router_status kept); }

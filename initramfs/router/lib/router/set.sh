@@ -34,17 +34,9 @@ set_lan() {
     facts_get _wan_address wan address
     facts_get _wan_prefix wan prefix
     refuse_overlap "$_wan_address/$_wan_prefix" "the network of the WAN"
-    config_load dhcp
-    config_get _start lan start 100
-    config_get _limit lan limit 150
     begin_change
     assign network lan ipaddr "$_address"
     assign network lan netmask "$_netmask"
-    if [ $((_start + _limit)) -gt $((LAST - FIRST)) ]; then
-        assign dhcp lan start 1
-        assign dhcp lan limit $((LAST - FIRST - 1))
-        echo "The old range of addresses to give out does not fit: now it is the whole network."
-    fi
     end_change_or_wait "The LAN is $1 now. Give your device a new address (pull its cable and put it back), then: ssh root@$_address" network dnsmasq
 }
 
@@ -187,31 +179,38 @@ set_timezone() {
     _name='(<[A-Za-z0-9+-]{3,}>|[A-Za-z]{3,})'
     _offset='[+-]?[0-9]{1,2}(:[0-9]{2}){0,2}'
     _rule="(M[0-9]{1,2}\\.[1-5]\\.[0-6]|J?[0-9]{1,3})(/$_offset)?"
-    [ $# -eq 1 ] && printf '%s\n' "$1" | grep -Eqx "$_name$_offset($_name($_offset)?(,$_rule,$_rule)?)?" ||
+    [ $# -eq 1 ] && case $1 in *[[:space:]]*) false ;; esac && printf '%s\n' "$1" | grep -Eqx "$_name$_offset($_name($_offset)?(,$_rule,$_rule)?)?" ||
         wrong "'$*' is no time zone as POSIX writes it; the last line of a file in /usr/share/zoneinfo of another PC is one" \
             "router set timezone CET-1CEST,M3.5.0,M10.5.0/3"
     begin_change
     assign system @system[0] timezone "$1"
-    end_change log httpd
+    echo "$1" >"$ROOT/tmp/TZ"
+    end_change
 }
 
 set_dhcp() {
-    _example="router set dhcp 192.168.1.100-192.168.1.249"
-    _first=${1%%-*} _last=${1#*-}
     lan_network
-    case $#:$_first:$_last in
-    1:*[!0-9.]* | 1:*:*[!0-9.]* | [!1]*) _first= ;;
-    1:*.*) ipv4 "$_first" && _first=$((NUMBER - FIRST)) && ipv4 "$_last" && _last=$((NUMBER - FIRST)) || _first= ;;
-    esac
-    case $_first:$_last in
-    : | :* | *: | *[!0-9:-]* | ??????????*:* | *:??????????*) wrong "'$*' is no range of addresses of the LAN" "$_example" ;;
-    esac
-    [ "$_first" -ge 1 ] && [ "$_last" -ge "$_first" ] && [ "$_last" -lt $((LAST - FIRST)) ] ||
+    dotted $((FIRST + 1))
+    _example="router set dhcp $TEXT-"
+    dotted $((LAST - 1))
+    _example=$_example$TEXT
+    [ $# -eq 1 ] && case $1 in *-*) place_in_lan "${1%%-*}" && _first=$PLACE && place_in_lan "${1#*-}" ;; *) false ;; esac ||
+        wrong "'$*' is no range of addresses of the LAN" "$_example"
+    [ "$_first" -ge 1 ] && [ "$PLACE" -ge "$_first" ] && [ "$PLACE" -lt $((LAST - FIRST)) ] ||
         wrong "the range '$1' is not inside the LAN, $_lan_address with $_lan_netmask" "$_example"
     begin_change
     assign dhcp lan start "$_first"
-    assign dhcp lan limit $((_last - _first + 1))
+    assign dhcp lan limit $((PLACE - _first + 1))
     end_change dnsmasq
+}
+
+# place_in_lan TEXT: PLACE = an address, or a number already, counted from the name of the LAN's network.
+place_in_lan() {
+    case $1 in
+    '' | *[!0-9.]* | ????????????????*) return 1 ;;
+    *.*) ipv4 "$1" && PLACE=$((NUMBER - FIRST)) ;;
+    *) PLACE=$1 ;;
+    esac
 }
 
 set_dns() {

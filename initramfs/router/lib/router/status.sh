@@ -9,6 +9,7 @@ router_status() {
     '' | *UNSYNC*) _synced=false ;;
     *) _synced=true ;;
     esac
+    if [ -r "$ROOT/etc/TZ" ]; then read -r TZ <"$ROOT/etc/TZ" && export TZ; fi
     _pending=false
     [ ! -e "$ROOT/etc/livebuilder/pending" ] || _pending=true
     LC_ALL=C awk -v view="$1" -v now="$(date +%s)" -v synced="$_synced" -v pending="$_pending" \

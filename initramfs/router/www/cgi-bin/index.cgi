@@ -1,7 +1,5 @@
 #!/bin/sh
 # The status page: what `router status` says, for a browser. It reads nothing but the Host header, and changes nothing.
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
-
 # shellcheck source=initramfs/router/lib/router/status.sh
 . "$ROOT/lib/router/status.sh"
 router_status page
