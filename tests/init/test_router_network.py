@@ -258,7 +258,7 @@ def test_an_address_of_the_lan_is_set_anew_and_told(router: Router) -> None:
     router.service("network", "restart", "lan")
     assert router.commands == [
         "ip -4 addr flush dev br-lan", "ip addr add 10.1.1.1/16 broadcast + dev br-lan", "ip link set br-lan up",
-        "tell ifupdate lan br-lan",
+        "tell ifupdate lan br-lan", "ip link set eth0 down", "sleep 2", "ip link set eth0 up",
     ]  # fmt: skip
 
 

@@ -93,23 +93,6 @@ class Status(_Facts):
     leases: list[Lease]
 
 
-NETWORK = """\
-config interface 'lan'
-	option device 'br-lan'
-	option proto 'static'
-	option ipaddr '192.168.1.1'
-	option netmask '255.255.255.0'
-
-config interface 'wan'
-	option device 'auto'
-	option proto 'dhcp'
-	option ipv6 'auto'
-"""
-DHCP = """\
-config dhcp 'lan'
-	option start '100'
-	option limit '150'
-"""
 HOSTILE = "<script>alert('1')</script>&amp;\"\\"
 
 
@@ -119,8 +102,6 @@ def make_running_router(folder: Path, shell: str) -> Router:
     tools = folder / "tools"
     tools.mkdir()
     router.environment["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    router.write("etc/config/network", NETWORK)
-    router.write("etc/config/dhcp", DHCP)
     synchronize(router, synced=True)
     for console in ("tty1", "ttyS0"):
         router.write(f"dev/{console}", "")

@@ -34,13 +34,13 @@ assign() {
     fail "/etc/config/$1 could not be changed: nothing was" "df /overlay; cat /etc/config/$1"
 }
 
-# end_change SERVICE...: these read the new settings.
+# end_change "SERVICE ACTION"...: these read the new settings.
 end_change() {
     settle
-    restart_services "$@"
+    tell_services "$@"
 }
 
-# end_change_or_wait MESSAGE SERVICE...: the same, but for a caller who may be cut off the change has to be confirmed.
+# end_change_or_wait MESSAGE "SERVICE ACTION"...: the same, but for a caller who may be cut off the change has to be confirmed.
 end_change_or_wait() {
     if [ -z "${SSH_CONNECTION:-}" ]; then
         shift
@@ -55,9 +55,10 @@ end_change_or_wait() {
     run setsid "$ROOT/lib/router/pending" "$@" </dev/null >/dev/null 2>&1 &
 }
 
-restart_services() {
-    for _service; do
-        run "$ROOT/etc/init.d/$_service" restart
+tell_services() {
+    for _words; do
+        # shellcheck disable=SC2086  # words
+        run "$ROOT"/etc/init.d/$_words
     done
 }
 

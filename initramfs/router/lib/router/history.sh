@@ -99,8 +99,8 @@ revert_planned() {
     run sync
 }
 
-# notice TEXT: on the console now, and in router status until the next start.
+# notice TEXT: on the consoles now, and in router status until the next start.
 notice() {
-    warn "router: $1"
+    say "router: $1"
     facts_write settings "notice=$1"
 }

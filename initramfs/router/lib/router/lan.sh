@@ -16,11 +16,12 @@ lan_down() {
     run ip link del "$LAN" || run ip link set "$LAN" name eth%d
 }
 
-# lan_again: the settings have changed.
+# lan_again: the settings have changed. Every device is made to ask for a new address.
 lan_again() {
     config_load network
     lan_address
     iface_event ifupdate lan "$LAN"
+    lan_wake
 }
 
 # lan_address: give the bridge the address of /etc/config/network.

@@ -30,14 +30,14 @@ set_lan() {
     [ $# -eq 1 ] && ipv4_network "$1" && [ "$LENGTH" -ge 8 ] && [ "$LENGTH" -le 30 ] ||
         wrong "'$*' is no address with the length of its network, 8 to 30" "router set lan 192.168.1.1/24"
     usable_host "$1" "router set lan"
-    _address=$ADDRESS _netmask=$NETMASK
     facts_get _wan_address wan address
     facts_get _wan_prefix wan prefix
-    refuse_overlap "$_wan_address/$_wan_prefix" "the network of the WAN"
+    ! overlap "$ADDRESS" "$LENGTH" "$_wan_address" "$_wan_prefix" ||
+        fail "the WAN is in that network, with $_wan_address/$_wan_prefix" "router set lan 10.1.1.1/24"
     begin_change
-    assign network lan ipaddr "$_address"
-    assign network lan netmask "$_netmask"
-    end_change_or_wait "The LAN is $1 now. Give your device a new address (pull its cable and put it back), then: ssh root@$_address" network dnsmasq
+    assign network lan ipaddr "$ADDRESS"
+    assign network lan netmask "$NETMASK"
+    end_change_or_wait "The LAN is $1 now, and every device asks for a new address. Then: ssh root@$ADDRESS" "network restart lan"
 }
 
 # usable_host ADDRESS/N EXAMPLE: one that a device can have, not the name of the whole network.
@@ -52,33 +52,24 @@ usable_host() {
     fi
 }
 
-# refuse_overlap ADDRESS/N MEANING: FIRST to LAST must lie outside of it.
-refuse_overlap() {
-    _first=$FIRST _last=$LAST
-    ipv4_network "$1" || return 0 # there is none
-    [ "$((FIRST <= _last && _first <= LAST))" -eq 0 ] || fail "$2 is $1: the same addresses would be on both sides" "router status"
-    FIRST=$_first LAST=$_last
-}
-
 set_wan_dhcp() {
     [ $# -eq 0 ] || usage_error "router set wan dhcp takes nothing more"
     begin_change
     assign network wan proto dhcp
-    end_change network
+    end_change "network restart"
 }
 
 set_wan_static() {
     _example="router set wan static 203.0.113.5/24 203.0.113.1 9.9.9.9"
-    [ $# -ge 2 ] && ipv4_network "$1" && [ "$LENGTH" -le 30 ] || wrong "an address with the length of its network and a gateway are needed" "$_example"
+    [ $# -ge 2 ] && ipv4_network "$1" && [ "$LENGTH" -le 30 ] ||
+        wrong "an address with the length of its network and a gateway are needed" "$_example"
     usable_host "$1" "router set wan static"
-    _wan=$1 _gateway=$2
-    _address=$ADDRESS _netmask=$NETMASK
+    ipv4 "$2" && [ "$((NUMBER > FIRST && NUMBER < LAST))" -eq 1 ] && [ "$2" != "$ADDRESS" ] ||
+        wrong "the gateway '$2' is no other address in $1" "$_example"
+    _address=$ADDRESS _netmask=$NETMASK _length=$LENGTH _gateway=$2
     lan_network
-    _lan=$_lan_address/$_lan_netmask
-    refuse_overlap "$_wan" "the LAN has $_lan, and this"
-    ipv4_network "$_wan"
-    ipv4 "$_gateway" && [ "$((NUMBER > FIRST && NUMBER < LAST))" -eq 1 ] && [ "$_gateway" != "$_address" ] ||
-        wrong "the gateway '$_gateway' is no other address in $_wan" "$_example"
+    ! overlap "$ADDRESS" "$LENGTH" "$_address" "$_length" ||
+        fail "the LAN is in that network, with $ADDRESS/$LENGTH" "router set lan 10.1.1.1/24"
     shift 2
     check_servers "$@"
     begin_change
@@ -87,19 +78,16 @@ set_wan_static() {
     assign network wan netmask "$_netmask"
     assign network wan gateway "$_gateway"
     [ $# -eq 0 ] || assign network wan dns "$*"
-    end_change network
+    end_change "network restart"
 }
 
-# lan_network: FIRST and LAST of the LAN as it is set.
+# lan_network: ipv4_network of the LAN as it is set.
 lan_network() {
     config_load network
-    config_get _lan_address lan ipaddr 192.168.1.1
-    config_get _lan_netmask lan netmask 255.255.255.0
-    ipv4 "$_lan_netmask"
-    _mask=$NUMBER
-    ipv4 "$_lan_address"
-    FIRST=$((NUMBER & _mask))
-    LAST=$((FIRST + 4294967295 - _mask))
+    config_get _lan lan ipaddr 192.168.1.1
+    config_get _mask lan netmask 255.255.255.0
+    prefix_length "$_mask" && ipv4_network "$_lan/$LENGTH" ||
+        fail "the LAN has no address in /etc/config/network" "router set lan 192.168.1.1/24"
 }
 
 check_servers() {
@@ -132,36 +120,35 @@ set_wan_pppoe() {
     assign network wan proto pppoe
     assign network wan username "$1"
     assign network wan password "$_password"
-    end_change network
+    end_change "network restart"
 }
 
 set_wan_card() {
     [ $# -eq 1 ] || usage_error "router set wan card needs a card's name, its MAC address, or auto"
     list_cards
-    [ "$(printf %s "$CARDS" | wc -l)" -gt 1 ] || fail "there is one network card only, and it is the LAN's" "router status"
+    case $CARDS in
+    *' '*) ;;
+    *) fail "there is one network card only, and it is the LAN's" "router status" ;;
+    esac
     _card=auto
     if [ "$1" != auto ]; then
-        _card=$(printf %s "$CARDS" | awk -v word="$1" 'tolower(word) == $1 || word == $2 || word == $3 { print $1 }')
-        case $_card in
-        *:*:*:*:*:*) [ "${#_card}" -eq 17 ] ;;
-        *) false ;;
-        esac || wrong "'$1' is not one of the cards here (MAC, name, driver):
-$CARDS" "router set wan card ${CARDS%% *}"
+        _card=$(printf %s "$LISTED" | awk -v word="$1" 'tolower(word) == $1 || word == $2 || word == $3 { print $1 }')
+        [ "${#_card}" -eq 17 ] || wrong "'$1' is not one of the cards here:
+$LISTED" "router set wan card ${LISTED%% *}"
     fi
     begin_change
     assign network wan device "$_card"
     [ "$_card" != auto ] || rm -f "$ROOT/etc/livebuilder/wan"
-    end_change_or_wait "The WAN's card is $_card now." network dnsmasq
+    end_change_or_wait "The WAN's card is $_card now." "network restart"
 }
 
-# list_cards: CARDS, a line each: MAC address, name, driver.
+# list_cards: CARDS, their names, and LISTED, a line each: MAC address, name, driver.
 list_cards() {
-    CARDS=
-    for _nic in "$ROOT"/sys/class/net/*; do
-        [ -e "$_nic/device" ] || continue
-        read -r _mac <"$_nic/address"
-        _driver=$(readlink "$_nic/device/driver")
-        CARDS="$CARDS$_mac ${_nic##*/} ${_driver##*/}
+    find_cards
+    LISTED=
+    for _card in $CARDS; do
+        card_facts "$_card"
+        LISTED="$LISTED$MAC $_card $DRIVER
 "
     done
 }
@@ -172,7 +159,7 @@ set_hostname() {
     begin_change
     assign system @system[0] hostname "$1"
     run hostname "$1"
-    end_change dnsmasq
+    end_change "dnsmasq restart"
 }
 
 set_timezone() {
@@ -197,11 +184,11 @@ set_dhcp() {
     [ $# -eq 1 ] && case $1 in *-*) place_in_lan "${1%%-*}" && _first=$PLACE && place_in_lan "${1#*-}" ;; *) false ;; esac ||
         wrong "'$*' is no range of addresses of the LAN" "$_example"
     [ "$_first" -ge 1 ] && [ "$PLACE" -ge "$_first" ] && [ "$PLACE" -lt $((LAST - FIRST)) ] ||
-        wrong "the range '$1' is not inside the LAN, $_lan_address with $_lan_netmask" "$_example"
+        wrong "the range '$1' is not inside the LAN, $ADDRESS/$LENGTH" "$_example"
     begin_change
     assign dhcp lan start "$_first"
     assign dhcp lan limit $((PLACE - _first + 1))
-    end_change dnsmasq
+    end_change "dnsmasq restart"
 }
 
 # place_in_lan TEXT: PLACE = an address, or a number already, counted from the name of the LAN's network.
@@ -218,5 +205,5 @@ set_dns() {
     if [ "$*" = auto ]; then set --; else check_servers "$@"; fi
     begin_change
     assign network wan dns "$*"
-    end_change network
+    end_change "network restart"
 }
