@@ -212,7 +212,7 @@ def test_a_power_cut_while_going_back_is_made_good_by_the_next_start(router: Rou
     assert settings(router) == before
 
 
-@pytest.mark.parametrize("broken", ["damaged", "missing", "not kept", "nonsense"])
+@pytest.mark.parametrize("broken", ["damaged", "missing", "full", "nonsense"])
 def test_when_going_back_fails_the_router_starts_as_it_is_and_says_so(router: Router, broken: str) -> None:
     said(router, "save")
     change_everything(router)
@@ -225,7 +225,8 @@ def test_when_going_back_fails_the_router_starts_as_it_is_and_says_so(router: Ro
     elif broken == "nonsense":
         router.write(f"{STICK}/revert", "../../etc\n")
     else:
-        write_record(router, state="read-only", reason="the stick is write-protected")
+        (router.root.parent / "recorder").unlink()
+        router.failing = "sync"
     before = settings(router)
     done = start(router)
     assert settings(router) == before
@@ -233,11 +234,14 @@ def test_when_going_back_fails_the_router_starts_as_it_is_and_says_so(router: Ro
     assert start(router) == "", "it is not tried for ever"
 
 
-def test_a_start_without_the_stick_leaves_the_plan_alone(router: Router) -> None:
+def test_a_start_that_keeps_nothing_leaves_the_plan_alone(router: Router) -> None:
+    """Failsafe, say: the stick is there, but not laid over the root."""
     said(router, "save")
     said(router, "revert")
-    router.write("proc/mounts", "overlayfs:/tmp/root / overlay rw 0 0\n")
-    assert start(router) == "" and (router.root / STICK / "revert").exists()
+    write_record(router, state="volatile", reason="failsafe")
+    before = settings(router)
+    assert "going back to commit point 1 has to wait, because CHANGES ARE NOT KEPT" in start(router)
+    assert (router.root / STICK / "revert").exists() and settings(router) == before
 
 
 # --- set -----------------------------------------------------------------------------------------------------------
@@ -333,7 +337,7 @@ def test_what_cannot_be_meant_is_refused_with_an_example(router: Router) -> None
 def test_a_network_cannot_be_on_both_sides(router: Router) -> None:
     assert "the WAN is in that network, with 203.0.113.17/24" in refused(router, "set", "lan", "203.0.113.200/25")
     said_ = refused(router, "set", "wan", "static", "192.168.0.5/16", "192.168.0.1")
-    assert "the LAN is in that network, with 192.168.1.1/24" in said_
+    assert "the LAN is in that network, with 192.168.1.1/24\n  try: router set lan 172.16.1.1/24" in said_
     write_facts(router, "wan", state="down", address="", prefix="")
     said(router, "set", "lan", "203.0.113.200/25")
 

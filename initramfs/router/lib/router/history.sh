@@ -30,7 +30,7 @@ write_point() (
     rm -rf "$1"
     mkdir -p "$1" &&
         printf 'time=%s\nwords=%s\n' "$(date +%s)" "$(printf %s "$2" | tr '[:cntrl:]' ' ')" >"$1/about" &&
-        pack_settings "$1/settings.tar.gz" && mv "$1" "$HISTORY/$COMMIT_POINT" && run sync
+        pack_settings "$1/settings.tar.gz" && mv -T "$1" "$HISTORY/$COMMIT_POINT" && run sync
 )
 
 # settings_are_kept: or REASON says why not.
@@ -39,7 +39,7 @@ settings_are_kept() { REASON=$(router_status kept); }
 newest_point() {
     NEWEST=0
     for _point in "$HISTORY"/[1-9]*; do
-        [ ! -e "$_point/about" ] || [ "${_point##*/}" -le "$NEWEST" ] || NEWEST=${_point##*/}
+        [ ! -d "$_point" ] || [ "${_point##*/}" -le "$NEWEST" ] || NEWEST=${_point##*/}
     done
 }
 
@@ -84,7 +84,12 @@ plan_revert() {
 revert_planned() {
     [ -e "$REVERT" ] || return 0
     _number=$(planned_point)
-    if ! read_point "$_number" || ! unpack "$HISTORY/$_number/settings.tar.gz"; then
+    if ! settings_are_kept; then
+        # In failsafe, say: the plan is for a start that can keep what it does.
+        notice "going back to commit point $_number has to wait, because $REASON"
+        return
+    fi
+    if ! whole_point "$_number" || ! unpack "$HISTORY/$_number/settings.tar.gz"; then
         notice "the settings of commit point $_number cannot be read: nothing was changed"
     elif ! commit_point "before going back to $_number"; then
         notice "nothing was changed: what is there now could not be saved first, because $REASON"

@@ -32,8 +32,10 @@ set_lan() {
     usable_host "$1" "router set lan"
     facts_get _wan_address wan address
     facts_get _wan_prefix wan prefix
-    ! overlap "$ADDRESS" "$LENGTH" "$_wan_address" "$_wan_prefix" ||
-        fail "the WAN is in that network, with $_wan_address/$_wan_prefix" "router set lan 10.1.1.1/24"
+    if overlap "$ADDRESS" "$LENGTH" "$_wan_address" "$_wan_prefix"; then
+        free_lan "$_wan_address" "$_wan_prefix"
+        fail "the WAN is in that network, with $_wan_address/$_wan_prefix" "router set lan $FREE/24"
+    fi
     begin_change
     assign network lan ipaddr "$ADDRESS"
     assign network lan netmask "$NETMASK"
@@ -68,8 +70,10 @@ set_wan_static() {
         wrong "the gateway '$2' is no other address in $1" "$_example"
     _address=$ADDRESS _netmask=$NETMASK _length=$LENGTH _gateway=$2
     lan_network
-    ! overlap "$ADDRESS" "$LENGTH" "$_address" "$_length" ||
-        fail "the LAN is in that network, with $ADDRESS/$LENGTH" "router set lan 10.1.1.1/24"
+    if overlap "$ADDRESS" "$LENGTH" "$_address" "$_length"; then
+        free_lan "$_address" "$_length"
+        fail "the LAN is in that network, with $ADDRESS/$LENGTH" "router set lan $FREE/24"
+    fi
     shift 2
     check_servers "$@"
     begin_change
