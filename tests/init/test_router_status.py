@@ -238,7 +238,16 @@ def test_the_page_answers_to_the_routers_own_names(router: Router, host: str) ->
 
 @pytest.mark.parametrize(
     "host",
-    ["", "evil.example", "192.168.1.2", "203.0.113.17", "router.lan.evil.example", "attic-pc.evil", "x@router.lan"],
+    [
+        "",
+        "evil.example",
+        "192.168.1.2",
+        "203.0.113.17",
+        "router.lan.evil.example",
+        "attic-pc.evil",
+        "x@router.lan",
+        "router router.lan",
+    ],
 )
 def test_a_name_from_elsewhere_is_refused(router: Router, host: str) -> None:
     found = page(router, host)

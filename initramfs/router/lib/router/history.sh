@@ -19,7 +19,8 @@ commit_point() {
         return 1
     fi
     for _point in "$HISTORY"/[1-9]*; do
-        [ "${_point##*/}" -gt $((COMMIT_POINT - KEPT_POINTS)) ] || [ "${_point##*/}" = "$(planned_point)" ] || rm -rf "$_point"
+        [ "${_point##*/}" -gt $((COMMIT_POINT - KEPT_POINTS)) ] || [ "${_point##*/}" = "$(planned_point)" ] ||
+            rm -rf "$_point"
     done
     settings_are_kept # a stick that went meanwhile took what we wrote and kept nothing
 }

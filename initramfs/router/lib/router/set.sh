@@ -39,14 +39,17 @@ set_lan() {
     begin_change
     assign network lan ipaddr "$ADDRESS"
     assign network lan netmask "$NETMASK"
-    end_change_or_wait "The LAN is $1 now, and every device asks for a new address. Then: ssh root@$ADDRESS" "network restart lan"
+    end_change_or_wait "The LAN is $1 now, and every device asks for a new address. Then: ssh root@$ADDRESS" \
+        "network restart lan"
 }
 
 # usable_host ADDRESS/N EXAMPLE: one that a device can have, not the name of the whole network.
 usable_host() {
     ipv4_network "$1"
     case $ADDRESS in
-    0.* | 127.* | 169.254.* | 22[4-9].* | 2[345]?.*) wrong "$ADDRESS cannot be the address of a router" "$2 192.168.1.1/24" ;;
+    0.* | 127.* | 169.254.* | 22[4-9].* | 2[345]?.*)
+        wrong "$ADDRESS cannot be the address of a router" "$2 192.168.1.1/24"
+        ;;
     esac
     if [ "$((NUMBER == FIRST || NUMBER == LAST))" -eq 1 ]; then
         dotted $((FIRST + 1))
@@ -115,7 +118,8 @@ set_wan_pppoe() {
     for _word in "$1" "$_password"; do
         case $_word in
         '' | *[[:cntrl:]]* | *\'*\"* | *\"*\'*)
-            wrong "user and password need at least one letter, and not both kinds of quotes" "router set wan pppoe user@provider"
+            wrong "user and password need at least one letter, and not both kinds of quotes" \
+                "router set wan pppoe user@provider"
             ;;
         esac
     done
@@ -170,8 +174,9 @@ set_timezone() {
     _name='(<[A-Za-z0-9+-]{3,}>|[A-Za-z]{3,})'
     _offset='[+-]?[0-9]{1,2}(:[0-9]{2}){0,2}'
     _rule="(M[0-9]{1,2}\\.[1-5]\\.[0-6]|J?[0-9]{1,3})(/$_offset)?"
-    [ $# -eq 1 ] && case $1 in *[[:space:]]*) false ;; esac && printf '%s\n' "$1" | grep -Eqx "$_name$_offset($_name($_offset)?(,$_rule,$_rule)?)?" ||
-        wrong "'$*' is no time zone as POSIX writes it; the last line of a file in /usr/share/zoneinfo of another PC is one" \
+    _zone="$_name$_offset($_name($_offset)?(,$_rule,$_rule)?)?"
+    [ $# -eq 1 ] && case $1 in *[[:space:]]*) false ;; esac && printf '%s\n' "$1" | grep -Eqx "$_zone" ||
+        wrong "'$*' is no time zone as POSIX has it: the last line of a file in /usr/share/zoneinfo of another PC is" \
             "router set timezone CET-1CEST,M3.5.0,M10.5.0/3"
     begin_change
     assign system @system[0] timezone "$1"

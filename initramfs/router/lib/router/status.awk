@@ -111,7 +111,7 @@ function wan_headline(    how) {
         how = known["wan.proto"] == "dhcp" ? "by DHCP" : known["wan.proto"] == "pppoe" ? "by PPPoE" : known["wan.proto"]
         return joined(" ", joined(", ", "up", network("wan")), how)
     }
-    if (known["wan.state"] == "waiting") return "waiting for an address"
+    if (known["wan.state"] == "waiting" && known["wan.reason"] == "") return "waiting for an address"
     if (known["wan.state"] == "none") return "there is none"
     return known["wan.state"]
 }
@@ -163,6 +163,8 @@ function clock_line() {
     return strftime("%Y-%m-%d %H:%M %Z", now) ", " (synced == "true" ? "set by the network" : "not set by the network yet")
 }
 
+function lease_called(i) { return lease_name[i] == "" ? "(no name)" : lease_name[i] }
+
 function lease_end(i) { return lease_left[i] == "" ? "no end" : span(lease_left[i]) }
 
 function leases_line() {
@@ -196,7 +198,7 @@ function print_text(    i) {
     fact("clock", clock_line())
     fact("leases", leases_line())
     for (i = 1; i <= leases && i <= 10; i++)
-        printf "    %-24s %-16s %-18s %s\n", lease_name[i] == "" ? "(no name)" : lease_name[i], lease_address[i], lease_mac[i], lease_end(i)
+        printf "    %-24s %-16s %-18s %s\n", lease_called(i), lease_address[i], lease_mac[i], lease_end(i)
     if (leases > 10) print "    and " leases - 10 " more: router status --json"
 }
 
@@ -302,7 +304,7 @@ function is_own_name(name,    own) {
     name = tolower(name)
     sub(/:[0-9]*$/, "", name)
     own = tolower(host)
-    return name != "" && (name == known["lan.address"] || name == "router" || name == "router.lan" || name == own || name == own ".lan")
+    return name ~ /^[^ ]+$/ && index(" router router.lan " own " " own ".lan " known["lan.address"] " ", " " name " ")
 }
 
 function print_page(    i) {
@@ -312,43 +314,68 @@ function print_page(    i) {
         return
     }
     print "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r"
-    print "Referrer-Policy: no-referrer\r"
-    print "Content-Security-Policy: default-src 'none'; style-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n\r"
-    print "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">"
+    print "Referrer-Policy: no-referrer\r\nContent-Security-Policy: default-src 'none'; style-src 'self'; " \
+        "img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n\r"
+    print "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>" html(host) " - router</title>"
     print "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
     print "<meta name=\"color-scheme\" content=\"light dark\">\n<meta http-equiv=\"refresh\" content=\"30\">"
-    print "<title>" html(host) " - router</title>\n<link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"/style.css\">"
-    print "</head>\n<body>\n<header><h1>" html(host) "</h1>" tag("p", "", "up " span(uptime)) "</header>\n<main>"
-    box("settings", state == "persistent" ? "good" : "bad", "Storage", capital(headline()))
-    print tag("p", "", capital(reason)) tag("p", "", known["settings.notice"]) tag("p", "", capital(pending_line()))
-    for (i = 0; i < count["warnings"] + 0; i++) print tag("p", "", capital(get("warnings." i, "")))
+    print "<link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"/style.css\">\n</head>\n<body>"
+    print "<header>" tag("h1", "", host) tag("p", "", "up " span(uptime)) "</header>\n<main>"
+
+    box("settings", state == "persistent" ? "good" : "bad", "Storage", headline())
+    sentence(reason)
+    sentence(known["settings.notice"])
+    sentence(pending_line())
+    for (i = 0; i < count["warnings"] + 0; i++) sentence(get("warnings." i, ""))
     print "</section>"
-    box("wan", known["wan.state"] == "up" ? "good" : known["wan.state"] == "waiting" ? "slow" : "bad", "WAN", capital(wan_headline()))
-    print tag("p", "", capital(known["wan.reason"])) tag("p", "", capital(wan_way())) tag("p", "", capital(wan_times())) tag("p", "dim", capital(wan_card())) "</section>"
-    box("lan", network("lan") == "" ? "bad" : "good", "LAN", capital(lan_headline()))
-    print tag("p", "", capital(lan_move())) tag("p", "", capital(known["lan.reason"])) "</section>"
-    box("ipv6", known["ipv6.state"] == "on" ? "good" : "off", "IPv6", capital(ipv6_headline()))
-    print tag("p", "", capital(known["ipv6.reason"])) "</section>"
-    box("machine", "off", "This PC", capital(memory_line()))
-    if (memory["MemTotal:"])
-        print "<meter min=\"0\" max=\"" memory["MemTotal:"] "\" value=\"" memory["MemTotal:"] - memory["MemAvailable:"] "\"></meter>"
-    print tag("p", "", clock_line()) tag("p", "dim", joined(", ", "livebuilder " get("livebuilder", "?"), "Linux " get("kernel", "?"))) "</section>"
-    print "</main>\n<section id=\"leases\">\n<h2>" html(capital(leases_line())) "</h2>"
+    box("wan", wan_class(), "WAN", wan_headline())
+    sentence(known["wan.reason"])
+    sentence(wan_way())
+    sentence(wan_times())
+    sentence(wan_card(), "dim")
+    print "</section>"
+    box("lan", network("lan") == "" ? "bad" : "good", "LAN", lan_headline())
+    sentence(lan_move())
+    sentence(known["lan.reason"])
+    print "</section>"
+    box("ipv6", known["ipv6.state"] == "on" ? "good" : "off", "IPv6", ipv6_headline())
+    sentence(known["ipv6.reason"])
+    print "</section>"
+    box("machine", "off", "This PC", memory_line())
+    print_meter(memory["MemTotal:"] - memory["MemAvailable:"], memory["MemTotal:"])
+    sentence(clock_line())
+    sentence(listed("livebuilder " get("livebuilder", "?"), "Linux " get("kernel", "?")), "dim")
+    print "</section>\n</main>"
+
+    print "<section id=\"leases\">" tag("h2", "", capital(leases_line()))
     if (leases) print_lease_table()
-    print "</section>\n<footer>" tag("p", "", "Refreshed every 30 seconds. To change something: ssh root@" known["lan.address"] ", then router help") "</footer>\n</body>\n</html>"
+    print "</section>\n<footer>"
+    sentence("refreshed every 30 seconds; to change something: ssh root@" known["lan.address"] ", then router help")
+    print "</footer>\n</body>\n</html>"
+}
+
+function wan_class() {
+    return known["wan.state"] == "up" ? "good" : known["wan.state"] == "waiting" ? "slow" : "bad"
 }
 
 function print_lease_table(    i) {
     print "<table>\n<thead><tr><th>Name</th><th>Address</th><th>MAC</th><th>Time left</th></tr></thead>\n<tbody>"
     for (i = 1; i <= leases; i++)
-        print "<tr>" tag("td", "name", lease_name[i] == "" ? "(no name)" : lease_name[i]) tag("td", "address", lease_address[i]) tag("td", "mac", lease_mac[i]) tag("td", "left", lease_end(i)) "</tr>"
+        print "<tr>" tag("td", "name", lease_called(i)) tag("td", "address", lease_address[i]) \
+            tag("td", "mac", lease_mac[i]) tag("td", "left", lease_end(i)) "</tr>"
     print "</tbody>\n</table>"
+}
+
+function print_meter(used, total) {
+    if (total + 0) printf "<meter min=\"0\" max=\"%d\" value=\"%d\"></meter>\n", total, used
 }
 
 # A section whose colour is its class; the words say the same.
 function box(id, class, title, line) {
-    print "<section id=\"" id "\" class=\"" class "\">" tag("h2", "", title) tag("p", "line", line)
+    print "<section id=\"" id "\" class=\"" class "\">" tag("h2", "", title) tag("p", "line", capital(line))
 }
+
+function sentence(plain_text, class) { if (plain_text != "") print tag("p", class, capital(plain_text)) }
 
 # An element with text in it, or nothing.
 function tag(name, class, plain_text) {
