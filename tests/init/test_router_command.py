@@ -345,7 +345,7 @@ def test_a_network_cannot_be_on_both_sides(router: Router) -> None:
 def test_one_card_only_is_the_lans(router: Router) -> None:
     for name in ("eth1", "eth2"):
         shutil.rmtree(router.root / "sys/class/net" / name)
-    assert "there is one network card only" in refused(router, "set", "wan", "card", "eth0")
+    assert "one card is the LAN's, and there is no other" in refused(router, "set", "wan", "card", "eth0")
 
 
 def test_auto_forgets_the_card_that_was_kept(router: Router) -> None:

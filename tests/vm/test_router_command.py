@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.network]
 # What a person over ssh has in the environment: from the console nothing would have to be confirmed.
 OVER_SSH = "SSH_CONNECTION='192.168.1.100 50000 192.168.1.1 22'"
 # Facts of files that are changed and come back: permissions, owner, what is in them.
-FACTS = "stat -c '%a %u:%g %F' /etc/hosts /etc/services /etc/rc.d/S12log; cksum /etc/hosts /etc/services; hostname"
+FACTS = "stat -c '%a %u:%g %F' /etc/hosts /etc/services /etc/rc.d/S12log; md5sum /etc/hosts /etc/services; hostname"
 
 
 def status(shell: GuestShell) -> Status:

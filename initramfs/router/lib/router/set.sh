@@ -136,7 +136,7 @@ set_wan_card() {
     list_cards
     case $CARDS in
     *' '*) ;;
-    *) fail "there is one network card only, and it is the LAN's" "router status" ;;
+    *) fail "one card is the LAN's, and there is no other" "router status" ;;
     esac
     _card=auto
     if [ "$1" != auto ]; then
