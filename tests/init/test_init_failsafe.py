@@ -124,7 +124,7 @@ def test_nobody_reads_the_consoles_when_a_shell_does(machine: InitMachine) -> No
         machine.hooks["setsid"] = 'kill -0 $(cat "$ROOT/listeners") 2>/dev/null && echo a reader is left || echo alone'
         done = machine.call(
             'RESCUE_WANTED=yes; offer_failsafe; echo "${LISTENERS##* }" >"$ROOT/listeners";'
-            ' wait ${LISTENERS% *}; kill -0 ${LISTENERS##* } && echo reads;'
+            " wait ${LISTENERS% *}; kill -0 ${LISTENERS##* } && echo reads;"
             ' offer_rescue_shell; enter_failsafe; echo "$LISTENERS|$STORAGE_STATE|$FAILSAFE"'
         )
     finally:
