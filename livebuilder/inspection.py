@@ -314,13 +314,14 @@ def _squashfs(image: Entry, *, source: str) -> Archive:
 
 
 def _entry_to_json(tree: RootTree, entry: Entry) -> dict[str, Any]:
+    inode = tree.inode_of(entry)
     facts: dict[str, Any] = {
         "path": entry.path,
         "kind": str(entry.kind),
-        "mode": f"{entry.mode:04o}",
-        "uid": entry.uid,
-        "gid": entry.gid,
-        "mtime": entry.mtime,
+        "mode": f"{inode.mode:04o}",
+        "uid": inode.uid,
+        "gid": inode.gid,
+        "mtime": inode.mtime,
     }
     if entry.kind is Kind.FILE:
         facts |= {"size": entry.content.size, "sha256": entry.content.sha256}
@@ -332,7 +333,8 @@ def _entry_to_json(tree: RootTree, entry: Entry) -> dict[str, Any]:
 
 
 def _line(tree: RootTree, entry: Entry) -> str:
-    size = f"{entry.device[0]}, {entry.device[1]}" if any(entry.device) else str(tree.content_of(entry).size)
+    inode = tree.inode_of(entry)
+    size = f"{inode.device[0]}, {inode.device[1]}" if any(inode.device) else str(inode.content.size)
     arrow = {Kind.SYMLINK: " -> ", Kind.HARDLINK: " link to "}.get(entry.kind, "")
     name = (entry.path + arrow + entry.target if arrow else entry.path).encode("utf-8", "backslashreplace").decode()
-    return f"{_LETTER[entry.kind]}{entry.mode:04o} {entry.uid}:{entry.gid} {size:>9} {name}"
+    return f"{_LETTER[entry.kind]}{inode.mode:04o} {inode.uid}:{inode.gid} {size:>9} {name}"

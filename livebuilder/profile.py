@@ -240,6 +240,14 @@ class Profile(_Section):
         section, _, name = key.partition(".")
         return name in getattr(self, section).model_fields_set
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features of the drivers that travel: what the default root needs only with that root, or when named."""
+        chosen = self.modules.features
+        if self.root.source == "debian" or self.says("modules.features"):
+            return chosen
+        return tuple(name for name in chosen if name != _FEATURE_ROUTER)
+
     def router_settings(self) -> RouterSettings:
         """What the default root is told."""
         told = self.router
@@ -368,13 +376,10 @@ def _get(values: Mapping[str, Any], section: str, key: str) -> object:
 
 
 def _with_implied(values: dict[str, Any]) -> dict[str, Any]:
-    """A kernel image of one's own needs no `source = "files"`; a root that is not ours needs no drivers for ours."""
-    kernel, root = values.get("kernel"), values.get("root")
+    """A kernel image of one's own needs no `source = "files"`."""
+    kernel = values.get("kernel")
     if isinstance(kernel, dict) and "source" not in kernel and {"image", "modules"} & kernel.keys():
         values = {**values, "kernel": {**kernel, "source": "files"}}
-    if isinstance(root, dict) and root.get("source", "debian") != "debian":
-        features = [name for name in ModulesSection().features if name != _FEATURE_ROUTER]
-        values = {**values, "modules": {"features": features, **(values.get("modules") or {})}}
     return values
 
 

@@ -35,7 +35,7 @@ def write_tar(
         for name in tree:
             if only is not None and name.path not in only:
                 continue
-            entry = tree[name.target] if name.kind is Kind.HARDLINK else name
+            entry = tree.inode_of(name)
             member = _member(entry, name.path)
             if entry.kind is Kind.FILE:
                 if first.setdefault(entry.path, name.path) != name.path:

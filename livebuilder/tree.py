@@ -380,9 +380,13 @@ class RootTree:
                 here = []
         return self._entries.get("/".join(here))
 
+    def inode_of(self, entry: Entry) -> Entry:
+        """The entry with mode, owner, time and content: of a hard link the file it is a name of, else itself."""
+        return self._entries[entry.target] if entry.kind is Kind.HARDLINK else entry
+
     def content_of(self, entry: Entry) -> Content:
         """The bytes of a regular file or of one of its further names."""
-        return self._entries[entry.target].content if entry.kind is Kind.HARDLINK else entry.content
+        return self.inode_of(entry).content
 
     def size_bytes(self) -> int:
         """The bytes of all regular files, each counted once."""

@@ -264,12 +264,12 @@ def _chosen_modules(profile: Profile, index: ModuleIndex, *, lenient: bool) -> t
     """
     lacking = []
     chosen: dict[str, None] = {}
-    for feature in dict.fromkeys((*_FEATURES_ALWAYS, *profile.modules.features)):
+    for feature in dict.fromkeys((*_FEATURES_ALWAYS, *profile.features)):
         may_be_empty = feature == _FEATURE_KEYBOARDS
         try:
             chosen |= dict.fromkeys(index.expand(feature, may_be_empty=may_be_empty))
         except LivebuilderError as error:
-            if not lenient or (feature in profile.modules.features and profile.says("modules.features")):
+            if not lenient or (feature in profile.features and profile.says("modules.features")):
                 raise
             lacking.append(f"{error.message}; /init will do without where it can")
             chosen |= dict.fromkeys(index.expand(feature, _patterns(feature, lenient=True), may_be_empty=True))
@@ -391,7 +391,7 @@ def _check_init(root: RootTree, init: str) -> None:
             f"the root has no {init}, which is to be started in it",
             hint="name its init with --set root.init=/sbin/init",
         )
-    mode = root[entry.target].mode if entry.kind is Kind.HARDLINK else entry.mode
+    mode = root.inode_of(entry).mode
     if not mode & 0o111:
         raise LivebuilderError(
             f"{init} in the root is not executable (mode {mode:04o})",
@@ -449,9 +449,9 @@ def _image_facts(
     image: Ext2Plan | SquashfsRoot,
     shared: tuple[str, ...],
 ) -> ImageFacts:
-    file_systems = [name for name in _FILE_SYSTEM_FEATURES if name in profile.modules.features]
+    file_systems = [name for name in _FILE_SYSTEM_FEATURES if name in profile.features]
     sticks: tuple[str, ...] = ()
-    if _FEATURE_STICK in profile.modules.features:
+    if _FEATURE_STICK in profile.features:
         lenient = is_own_kernel(profile)
         sticks = index.expand(_FEATURE_STICK, _patterns(_FEATURE_STICK, lenient=lenient), may_be_empty=lenient)
 

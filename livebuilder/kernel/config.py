@@ -13,6 +13,7 @@ _USUAL = ("CONFIG_{}", "CONFIG_{}_FS", "CONFIG_USB_{}", "CONFIG_USB_NET_{}")
 _UNUSUAL = {
     "3c509": "CONFIG_EL3",
     "3c59x": "CONFIG_VORTEX",
+    "8021q": "CONFIG_VLAN_8021Q",
     "ahci": "CONFIG_SATA_AHCI",
     "amd8111e": "CONFIG_AMD8111_ETH",
     "asix": "CONFIG_USB_NET_AX8817X",
@@ -22,18 +23,24 @@ _UNUSUAL = {
     "crc32_generic": "CONFIG_CRYPTO_CRC32",
     "crc32c_generic": "CONFIG_CRYPTO_CRC32C",
     "dmfe": "CONFIG_DM9102",
+    "i6300esb": "CONFIG_I6300ESB_WDT",
     "i8042": "CONFIG_SERIO_I8042",
     "isofs": "CONFIG_ISO9660_FS",
     "loop": "CONFIG_BLK_DEV_LOOP",
     "ne": "CONFIG_NE2000",
+    "nft_chain_nat": "CONFIG_NFT_NAT",
     "ohci_pci": "CONFIG_USB_OHCI_HCD_PCI",
     "pata_pdc202xx_old": "CONFIG_PATA_PDC_OLD",
+    "pcwd_pci": "CONFIG_PCIPCWATCHDOG",
+    "ppp_generic": "CONFIG_PPP",
+    "pppox": "CONFIG_PPPOE",
     "r8152": "CONFIG_USB_RTL8152",
     "realtek": "CONFIG_REALTEK_PHY",
     "sd_mod": "CONFIG_BLK_DEV_SD",
     "sr_mod": "CONFIG_BLK_DEV_SR",
     "tg3": "CONFIG_TIGON3",
     "usbhid": "CONFIG_USB_HID",
+    "wdt_pci": "CONFIG_WDTPCI",
 }
 
 

@@ -364,7 +364,7 @@ def changed_paths(tree: RootTree, *, below: str = "") -> tuple[Difference, ...]:
         what = _what(tree, entry)
         if entry.kind is Kind.DIRECTORY and what == "changed" and entry.path in parents:
             continue
-        file_entry = tree[entry.target] if entry.kind is Kind.HARDLINK else entry
+        file_entry = tree.inode_of(entry)
         origin = entry.xattrs.get(f"{_OVERLAY}redirect", b"") if what == "moved" else b""
         found.append(
             Difference(
@@ -380,7 +380,7 @@ def changed_paths(tree: RootTree, *, below: str = "") -> tuple[Difference, ...]:
 
 
 def _what(tree: RootTree, entry: Entry) -> What:
-    it = tree[entry.target] if entry.kind is Kind.HARDLINK else entry
+    it = tree.inode_of(entry)
     if it.kind is Kind.CHAR and it.device == (0, 0):
         return "deleted"
     # Since Linux 6.7 a whiteout may also be an empty file with this attribute.

@@ -83,7 +83,7 @@ def facts_of(tree: RootTree) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     for path in (entry.path for entry in tree):
         name = tree[path]
-        entry = tree[name.target] if name.kind is Kind.HARDLINK else name
+        entry = tree.inode_of(name)
         mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode
         found[path] = (
             entry.kind, oct(mode), entry.uid, entry.gid, entry.mtime, entry.target, entry.device,
