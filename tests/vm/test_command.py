@@ -30,6 +30,7 @@ def test_the_proof(default_image: BuiltImage, tmp_path: Path) -> None:
         ("first", True, False), ("second", True, True), ("control", False, False),
     ]  # fmt: skip
     assert [boot["record"]["storage"]["state"] for boot in proof["boots"]] == ["persistent", "persistent", "volatile"]
+    assert [boot["record"]["root"]["mode"] for boot in proof["boots"]] == ["ext2"] * 3, "there is memory enough"
     for boot in proof["boots"]:
         assert Path(boot["log"]).is_relative_to(logs)
         assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in boot["screenshots"])
