@@ -79,7 +79,7 @@ def test_every_card_finds_its_driver_and_passes_packets(tmp_path: Path) -> None:
         log=tmp_path / "boot.log", extra=extra,
     ) as session:  # fmt: skip
         _, shell = observe(session)
-        said = shell.run(ASK_EACH, timeout_seconds=SECONDS).output
+        said = shell.run(ASK_EACH.strip(), timeout_seconds=SECONDS).output
     found = {word[1]: tuple(word[2:]) for word in map(str.split, said.splitlines()) if word[0] == "card"}
     wanted = {
         address: (CARDS[model], f"10.0.{number}.15", "yes")

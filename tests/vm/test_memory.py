@@ -18,13 +18,11 @@ pytestmark = [pytest.mark.vm, pytest.mark.network]
 WAN_CARD = (
     "-netdev", "user,id=wan,net=10.0.9.0/24,restrict=on", "-device", "rtl8139,netdev=wan,mac=52:54:00:00:00:09,romfile="
 )  # fmt: skip
-UNTIL_WAN_IS_UP = """
-tries=0
-until grep -qx state=up /tmp/run/router/wan || [ $tries -ge 100 ]; do sleep 1; tries=$((tries + 1)); done
-grep -x state=up /tmp/run/router/wan
-nft list ruleset | grep -c masquerade
-ps | grep -oE '[ /](dnsmasq|dropbear|ntpd|httpd|udhcpc|syslogd) ' | tr -d ' /' | sort -u
-"""
+UNTIL_WAN_IS_UP = (
+    "for try in $(seq 100); do grep -qx state=up /tmp/run/router/wan && break; sleep 1; done; "
+    "grep -x state=up /tmp/run/router/wan; nft list ruleset | grep -c masquerade; "
+    "ps | grep -oE '[ /](dnsmasq|dropbear|ntpd|httpd|udhcpc|syslogd) ' | tr -d ' /' | sort -u"
+)
 
 
 def test_a_squashfs_runs_the_router_in_80_mb(default_image: BuiltImage, tmp_path: Path) -> None:
