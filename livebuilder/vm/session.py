@@ -75,7 +75,7 @@ class Session(SerialLine):
         """How QEMU ended, for a message."""
         return f"QEMU ended with status {wait(self._child, timeout_seconds=_REAP_SECONDS)}"
 
-    def command(self, name: str, **arguments: object) -> object:
+    def command(self, name: str, /, **arguments: object) -> object:
         """Give QEMU a QMP command and return its answer; raises `GuestError` when QEMU refuses or is gone.
 
         An argument's `_` stands for `-`, as in QMP's names; https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html

@@ -484,6 +484,7 @@ def test_a_card_plugged_in_later_is_a_port_of_the_lan(router: Router) -> None:
     assert router.commands.count("ip link set eth1 master br-lan") == 1
     assert router.commands.count("ip link set br-lan address 00:16:3e:00:00:01") == 1
     assert _facts(router, "lan")["ports"] == "eth0 eth1"
+    assert "eth1 is a part of the LAN now; to make it the WAN: router set wan card eth1" in router.read("dev/tty1")
     router.script("lib/router/card", "remove", "eth0")
     assert _facts(router, "lan")["ports"] == "eth1"
 
