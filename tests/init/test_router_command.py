@@ -238,10 +238,21 @@ def test_a_start_that_keeps_nothing_leaves_the_plan_alone(router: Router) -> Non
     """Failsafe, say: the stick is there, but not laid over the root."""
     said(router, "save")
     said(router, "revert")
-    write_record(router, state="volatile", reason="failsafe")
+    write_record(router, state="volatile", reason="failsafe mode", failsafe=True)
     before = settings(router)
-    assert "going back to commit point 1 has to wait, because CHANGES ARE NOT KEPT" in start(router)
+    assert "going back to commit point 1 has to wait, because FAILSAFE MODE" in start(router)
     assert (router.root / STICK / "revert").exists() and settings(router) == before
+
+
+def test_whoever_is_locked_out_plans_a_revert_in_failsafe(router: Router) -> None:
+    said(router, "save")
+    router.write("etc/config/network", "locked out\n")
+    write_record(router, state="volatile", reason="failsafe mode", failsafe=True)
+    assert "The next start goes back to 1" in said(router, "revert", "1")
+    refused(router, "revert", "2")
+    write_record(router)
+    start(router)
+    assert "locked out" not in router.read("etc/config/network")
 
 
 # --- set -----------------------------------------------------------------------------------------------------------

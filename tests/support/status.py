@@ -133,10 +133,11 @@ def make_running_router(folder: Path, shell: str) -> Router:
     return router
 
 
-def write_record(router: Router, **storage: object) -> None:
+def write_record(router: Router, *, failsafe: bool = False, **storage: object) -> None:
     """The boot record of a router that keeps its settings, unless `storage` says otherwise."""
     record = {
         "version": 1, "livebuilder": "0.1.0", "name": "attic-pc", "kernel": "6.1.0-50-686",
+        "failsafe": failsafe,
         "storage": {"state": "persistent", "reason": None, "device": "/dev/sda1", "label": "rootfs_data",
                     "candidates": [], **storage},
         "parameters": {"unknown": []}, "warnings": ["2 devices are labelled rootfs_data"],

@@ -64,7 +64,7 @@ class TestGettingBackIn:
             session.wait_for(r"press the \[f\] key and hit \[enter\]", timeout_seconds=SECONDS)
             session.type_text("\x00\x7f~ff\rf\r")
             boot, shell = observe(session)
-            seen = shell.run("cat /root/note /etc/shared; stat -c %a /root; hostname; ifconfig eth0 | grep inet").output
+            seen = shell.run("cat /root/note /etc/shared; stat -c %a /root; hostname; ip addr").output
             mounts = shell.run("grep -E ' (/|/overlay) ' /proc/mounts").output
             line = shell.run("cat /etc/livebuilder/boot.json").output
             repaired = shell.run(f"chmod 700 /overlay/by-mac/{MAC}/root && echo free >/overlay/{_NOTE}").status
