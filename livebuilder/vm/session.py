@@ -139,6 +139,14 @@ class Session(SerialLine):
         assert isinstance(devices, list)
         return tuple(sorted(item["name"] for item in devices if item["type"] == "child<usb-storage>"))
 
+    def pull_cable(self, card: int) -> None:
+        """Pull the cable out of a network card, the first of which is 0: the guest sees that its link is gone."""
+        self.command("set_link", name=f"network{card}", up=False)
+
+    def plug_cable(self, card: int) -> None:
+        """Plug in the cable that was pulled out."""
+        self.command("set_link", name=f"network{card}", up=True)
+
     def screenshot(self, path: Path) -> Path:
         """Write a picture of the screen to `path`, as PNG."""
         picture = self._folder / "screen.ppm"

@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from livebuilder.vm.accelerator import TCG
-from livebuilder.vm.machine import Guest, ImageBoot, KernelBoot, Media, Stick, machine_named
+from livebuilder.vm.machine import Card, Guest, ImageBoot, KernelBoot, Media, Stick, machine_named
 from livebuilder.vm.scenario import RECORD_PATH, SUMMARY
 from livebuilder.vm.session import Session, run_guest
 from livebuilder.vm.shell import CONSOLE_QUESTION, GuestShell, activate_console
@@ -141,6 +141,7 @@ def booting(
     log: Path,
     machine: str = "pc-2000",
     sticks: Sequence[Stick] = (),
+    cards: Sequence[Card] = (),
     memory_bytes: int | None = None,
     kernel: Path | None = None,
     loglevel: int = 4,
@@ -153,7 +154,7 @@ def booting(
     append = " ".join([*WORDS, f"loglevel={loglevel}", *words])
     guest = Guest(
         machine=machine_named(machine), boot=KernelBoot(kernel or image.kernel, image.initramfs, append),
-        sticks=tuple(sticks), memory_bytes=memory_bytes, extra=tuple(extra),
+        sticks=tuple(sticks), cards=tuple(cards), memory_bytes=memory_bytes, extra=tuple(extra),
     )  # fmt: skip
     with run_guest(guest, log=log, accelerator=TCG) as session:
         yield session
