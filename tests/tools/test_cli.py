@@ -112,7 +112,7 @@ def test_vm_run_names_the_file_that_is_not_there(qemu: dict[str, str], tmp_path:
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("command", ["run", "test"])
+@pytest.mark.parametrize("command", ["run", "test", "route"])
 def test_without_qemu(default_image: BuiltImage, tmp_path: Path, command: str) -> None:
     env = {"PATH": str(tmp_path / "nowhere"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     outcome = run_command("vm", command, default_image.iso, env=env)
@@ -124,6 +124,17 @@ def test_vm_test_wants_an_iso_of_ours(tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     outcome = run_main("vm", "test", tmp_path / "x.iso", "--logs", tmp_path / "logs", "--stick", tmp_path / "s.img")
     assert_refused(outcome, f"{tmp_path}/x.iso")
+    assert snapshot(tmp_path) == before
+
+
+def test_vm_route_wants_an_iso_of_ours_with_the_programs_of_its_neighbours(
+    small_system: SmallSystem, tmp_path: Path
+) -> None:
+    assert run_command("build", small_system.profile, "--output", tmp_path / "image").status == 0
+    (tmp_path / "x.iso").write_bytes(bytes(100_000))
+    before = snapshot(tmp_path)
+    assert_refused(run_main("vm", "route", tmp_path / "x.iso", "--logs", tmp_path / "logs"), f"{tmp_path}/x.iso")
+    assert_refused(run_main("vm", "route", BuiltImage(tmp_path / "image").iso), "the disc's own root", "no dnsmasq")
     assert snapshot(tmp_path) == before
 
 

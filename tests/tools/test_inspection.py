@@ -16,9 +16,9 @@ import pytest
 from livebuilder import cpio
 from livebuilder.compression import COMPRESSIONS, Compression
 from livebuilder.errors import LivebuilderError
-from livebuilder.inspection import inspect_file
+from livebuilder.inspection import inspect_file, read_system
 from livebuilder.process import run
-from livebuilder.tree import RootTree, device, directory, file, hardlink, symlink
+from livebuilder.tree import Kind, RootTree, device, directory, file, hardlink, symlink
 from tests.support.builds import BuiltImage, SmallSystem, assert_refused, run_main
 from tests.support.damage import mutated
 from tests.support.images import Listed, archives, layers, list_archive
@@ -136,6 +136,15 @@ def test_an_initramfs_is_what_cpio_lists(default_image: BuiltImage, tmp_path: Pa
 
 
 @pytest.mark.network
+def test_a_disc_s_system_is_its_kernel_and_the_root_as_it_runs(default_image: BuiltImage) -> None:
+    kernel, root = read_system(default_image.iso)
+    assert kernel == default_image.kernel.read_bytes()
+    release = default_image.manifest["kernel"]["release"]
+    for path in ("bin/busybox", "etc/preinit", "usr/sbin/dropbear", f"lib/modules/{release}/modules.dep"):
+        assert root[path].kind is Kind.FILE, path
+    assert "payload" not in root
+
+
 def test_a_stranger_s_initramfs(tmp_path: Path) -> None:
     """One that GNU cpio wrote and xz packed, with the kernel's microcode in front, plain, as distributions do it."""
     root = tmp_path / "root"
