@@ -77,6 +77,12 @@ class Namespace:
                 finally:
                     process.kill()
 
+    def keep(self, name: str, folder: Path) -> None:
+        """What programs there write to /var/lib/NAME goes into `folder`, and they see nothing else of /var/lib."""
+        self.run("mount", "-t", "tmpfs", "tmpfs", "/var/lib")
+        self.run("mkdir", f"/var/lib/{name}")
+        self.run("mount", "--bind", folder, f"/var/lib/{name}")
+
     @property
     def words(self) -> list[str]:
         return ["nsenter", f"--target={self.process.pid}", "--net", "--mount"]
@@ -172,8 +178,7 @@ def router_lab(folder: Path, shell: str) -> Iterator[Lab]:
         (root / "bin/true").symlink_to("/bin/true")
         for path in ("sys/class/net", "tmp/lock", "tmp/lib/dhcpv6"):
             (root / path).mkdir(parents=True, exist_ok=True)
-        if Path("/var/lib/dhcpv6").exists():
-            inside.run("mount", "--bind", root / "tmp/lib/dhcpv6", "/var/lib/dhcpv6")
+        inside.keep("dhcpv6", root / "tmp/lib/dhcpv6")
         (root / "etc/firewall.nft").write_text(
             router.read("etc/firewall.nft").replace("/etc/nftables.d", f"{root}/etc/nftables.d")
         )

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from livebuilder.cache import Cache, cache_root
+from livebuilder.sources.debian import DebianArchive
 from tests.support.router_lab import Lab, Namespace, namespace, router_lab, wait_until
+from tests.support.trees import write_tree
 
 pytestmark = pytest.mark.host("networks")
 
@@ -185,6 +188,19 @@ def test_nobody_answers_so_the_last_card_is_a_guess_until_it_proves_right(
     assert lab.router.read("etc/livebuilder/wan") == f"{_WAN_CARD}\n"
 
 
+def _unpack_dhcpv6(folder: Path, programs: Path) -> None:
+    """Debian's client and server; installed on the host, both would start to work for it."""
+    packages = ("wide-dhcpv6-client", "wide-dhcpv6-server")
+    folder.mkdir()
+    write_tree(DebianArchive(cache=Cache(cache_root()), architecture="amd64").root(packages).tree, folder)
+    libraries = ":".join(f"{folder}/{path}/x86_64-linux-gnu" for path in ("lib", "usr/lib"))
+    for name in ("dhcp6c", "dhcp6s"):
+        command = f"{folder}/lib64/ld-linux-x86-64.so.2 --library-path {libraries} {folder}/usr/sbin/{name}"
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
+
+
+@pytest.mark.network
 @pytest.mark.parametrize("length", [56, 64])
 def test_ipv6_is_what_the_provider_delegates(
     lab: Lab, home: Namespace, provider: Namespace, tmp_path: Path, length: int
@@ -194,12 +210,13 @@ def test_ipv6_is_what_the_provider_delegates(
     duid = f"00:03:00:01:{_WAN_CARD}"
     (lab.router.root / "etc/livebuilder/dhcp6c_duid").write_bytes(b"\n\0" + bytes.fromhex(duid.replace(":", "")))
     (tmp_path / "state").mkdir()
-    provider.run("mount", "--bind", tmp_path / "state", "/var/lib/dhcpv6")
+    provider.keep("dhcpv6", tmp_path / "state")
+    _unpack_dhcpv6(tmp_path / "debian", lab.folder / "bin")
     (tmp_path / "dhcp6s.conf").write_text(
         f"interface port {{ }};\nhost router {{ duid {duid}; prefix 2001:db8:1200::/{length} 4 8; }};\n"
     )
     with provider.running(
-        "dhcp6s",
+        lab.folder / "bin/dhcp6s",
         "-f",
         "-c",
         tmp_path / "dhcp6s.conf",

@@ -149,7 +149,7 @@ def assert_both_consoles_ask(session: Session, boot: Boot) -> None:
 def assert_network(shell: GuestShell) -> None:
     assert shell.run("hostname").output == "router\n"
     assert re.search(r"inet addr:127\.0\.0\.1 +Mask:255\.0\.0\.0", shell.run("ifconfig lo").output)
-    lan = shell.run("ifconfig eth0").output
+    lan = shell.run("ifconfig br-lan").output
     assert re.search(r"inet addr:192\.168\.1\.1 .*Mask:255\.255\.255\.0", lan) and " UP " in lan
     driver = shell.run("readlink /sys/class/net/eth0/device/driver").output.strip()
     assert driver.rsplit("/", 1)[1] == DRIVER
