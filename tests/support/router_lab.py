@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,7 +96,6 @@ class Lab:
     router: Router
     inside: Namespace
     environment: dict[str, str]
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def plug(self, card: str, mac: str, into: Namespace, name: str = "port") -> None:
         """A card in the router, with a cable to `into`."""

@@ -215,16 +215,8 @@ def test_ipv6_is_what_the_provider_delegates(
     (tmp_path / "dhcp6s.conf").write_text(
         f"interface port {{ }};\nhost router {{ duid {duid}; prefix 2001:db8:1200::/{length} 4 8; }};\n"
     )
-    with provider.running(
-        lab.folder / "bin/dhcp6s",
-        "-f",
-        "-c",
-        tmp_path / "dhcp6s.conf",
-        "-P",
-        tmp_path / "dhcp6s.pid",
-        "port",
-        log=tmp_path / "dhcp6s.log",
-    ):
+    server = (lab.folder / "bin/dhcp6s", "-f", "-c", tmp_path / "dhcp6s.conf", "-P", tmp_path / "dhcp6s.pid", "port")
+    with provider.running(*server, log=tmp_path / "dhcp6s.log"):
         lab.configure("device eth1", "proto static", "ipaddr 203.0.113.20", "gateway 203.0.113.254")
         lab.service("firewall", "boot")
         lab.service("network", "boot")
