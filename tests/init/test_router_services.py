@@ -189,7 +189,7 @@ def test_hotplug(router: Router, event: dict[str, str], commands: list[str]) -> 
 
 def test_messages_are_kept_in_memory(router: Router) -> None:
     router.service("log", "boot")
-    assert router.commands == ["syslogd -C64", "klogd"]
+    assert router.commands == ["syslogd -C64 -l 7", "klogd"]
 
 
 def test_log_is_stopped_whole_and_not_started_twice(router: Router) -> None:
@@ -233,7 +233,7 @@ def test_one_after_the_other_has_its_turn(router: Router) -> None:
     recorder.write_text(f'#!/bin/sh\necho "$*" >>"$RECORD"\n[ "$1" != sleep ] || rmdir "{router.root}/proc/4242"\n')
     recorder.chmod(0o755)
     router.service("log", "start")
-    assert router.commands == ["sleep 0.1", "sleep 0.1", "syslogd -C64", "klogd"]
+    assert router.commands == ["sleep 0.1", "sleep 0.1", "syslogd -C64 -l 7", "klogd"]
     assert not lock.is_symlink()
 
 
