@@ -22,7 +22,8 @@ FACTS = "stat -c '%a %u:%g %F' /etc/hosts /etc/services /etc/rc.d/S12log; md5sum
 
 
 def status(shell: GuestShell) -> Status:
-    return Status.model_validate_json(shell.run("router status --json", timeout_seconds=SECONDS).output)
+    said(shell, "router status --json >/tmp/status.json")
+    return Status.model_validate(shell.read_json("/tmp/status.json"))
 
 
 def said(shell: GuestShell, command: str) -> str:

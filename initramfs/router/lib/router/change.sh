@@ -18,6 +18,11 @@ lock() {
     trap 'rm -f "$_lock"' EXIT
 }
 
+unlock() {
+    rm -f "$_lock"
+    trap - EXIT
+}
+
 begin_change() {
     lock || fail "another router command is at work" "the same again in a moment"
     [ ! -e "$PENDING" ] || fail "a change waits for its confirmation" "router confirm   # or wait: it is taken back"
