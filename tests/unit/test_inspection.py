@@ -89,7 +89,7 @@ def test_what_is_said_of_an_entry(tmp_path: Path) -> None:
     assert {
         "    d0750 0:0         0 etc",
         "    -4711 0:0         1 etc/one",
-        "    -0644 0:0         1 etc/two link to etc/one",
+        "    -4711 0:0         1 etc/two link to etc/one",
         "    l0777 0:0         0 link -> etc/one",
         "    c0600 0:0      5, 1 dev/console",
         "    p0622 7:8         0 pipe",

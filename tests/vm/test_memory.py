@@ -21,7 +21,7 @@ WAN_CARD = (
 UNTIL_WAN_IS_UP = (
     "for try in $(seq 100); do grep -qx state=up /tmp/run/router/wan && break; sleep 1; done; "
     "grep -x state=up /tmp/run/router/wan; nft list ruleset | grep -c masquerade; "
-    "ps | grep -oE '[ /](dnsmasq|dropbear|ntpd|httpd|udhcpc|syslogd) ' | tr -d ' /' | sort -u"
+    "ps | grep -oE '[ /](dnsmasq|dropbear|httpd|udhcpc|syslogd) ' | tr -d ' /' | sort -u"
 )
 
 
@@ -38,7 +38,7 @@ def test_a_squashfs_runs_the_router_in_80_mb(default_image: BuiltImage, tmp_path
         available = int(shell.run("grep MemAvailable /proc/meminfo").output.split()[1])
         killed = shell.run("dmesg | grep -ci 'out of memory'").output.strip()
     assert (boot.record.root.mode, boot.record.storage.state) == ("squashfs", "persistent")
-    assert said == ["state=up", "1", "dnsmasq", "dropbear", "httpd", "ntpd", "syslogd", "udhcpc"]
+    assert said == ["state=up", "1", "dnsmasq", "dropbear", "httpd", "syslogd", "udhcpc"]
     assert killed == "0"
     assert available > 8 * 1024, "what is asked for is there when all runs"
 
