@@ -313,7 +313,7 @@ def render_devices(
         size = render_size(device.size_bytes) if device.size_bytes else "-"
         cells = (device.path, device.model, device.serial, size, device.bus, device.table)
         rows.append((*(_shown(cell) or "-" for cell in cells), _verdict(found, verbose=verbose)))  # type: ignore[arg-type]
-        notes.append([*(_volume_line(volume) for volume in device.volumes), *_told(found, verbose=verbose)])
+        notes.append([*(_volume_line(volume, device) for volume in device.volumes), *_told(found, verbose=verbose)])
     if len(rows) == 1:
         return "no disk that can be taken out; --all shows the others, and with --verbose what is empty"
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -352,11 +352,11 @@ def _told(found: Sequence[Finding], *, verbose: bool) -> list[str]:
     return [f"{texts[0]} (+{len(texts) - 1} more: --verbose)"]
 
 
-def _volume_line(volume: Volume) -> str:
+def _volume_line(volume: Volume, device: BlockDevice) -> str:
     where = f"partition {volume.number}" if volume.number else "no partition"
     label = f"labelled {volume.label!r}" if volume.label else "no label"
     name = f"named {volume.name!r}" if volume.name else ""
-    used = "; ".join(volume.uses) or "not in use"
+    used = "; ".join(volume.uses if volume.number else device.uses) or "not in use"
     facts = (
         where,
         name,

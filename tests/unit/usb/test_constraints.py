@@ -586,6 +586,7 @@ def test_the_table() -> None:
         stick(volume(1, "mounted at /media/KEYS", fs="vfat", label="KEYS"), table="dos"),
         replace(STICK, path="/dev/sdc", serial="EVIL\x1b[2J", model="a\nb"),
         replace(STICK, path="/dev/sdd", size_bytes=0, medium=False, model=""),
+        replace(STICK, path="/dev/sde", uses=("mounted at /mnt",), volumes=(volume(0, fs="ext4", label="all"),)),
     ]
     findings = {device.path: judge(device, purpose="prepare") for device in devices}
     assert render_devices(devices, findings).splitlines() == [
@@ -596,6 +597,9 @@ def test_the_table() -> None:
         "/dev/sdc  a?b            EVIL?[2J              14.9 GiB  usb  -      yes",
         "/dev/sdd  -              4C530001230519112345  -         usb  -      no: no-medium",
         "    /dev/sdd has no medium in it: put the card in",
+        "/dev/sde  SanDisk Ultra  4C530001230519112345  14.9 GiB  usb  -      no: mounted",
+        "    no partition, 7.5 GiB, ext4, labelled 'all', mounted at /mnt",
+        "    /dev/sde is mounted at /mnt: umount /mnt",
     ]
 
 
