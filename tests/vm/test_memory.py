@@ -34,11 +34,12 @@ def test_a_squashfs_runs_the_router_in_80_mb(default_image: BuiltImage, tmp_path
         extra=WAN_CARD,
     ) as session:  # fmt: skip
         boot, shell = observe(session)
-        said = shell.run(UNTIL_WAN_IS_UP, timeout_seconds=SECONDS).output.split()
+        said = shell.run(UNTIL_WAN_IS_UP, timeout_seconds=SECONDS).output.splitlines()
         available = int(shell.run("grep MemAvailable /proc/meminfo").output.split()[1])
         killed = shell.run("dmesg | grep -ci 'out of memory'").output.strip()
     assert (boot.record.root.mode, boot.record.storage.state) == ("squashfs", "persistent")
-    assert said == ["state=up", "1", "dnsmasq", "dropbear", "httpd", "syslogd", "udhcpc"]
+    # What the network says on the console, that the LAN has moved, may stand in between.
+    assert {"state=up", "1", "dnsmasq", "dropbear", "httpd", "syslogd", "udhcpc"} <= set(said), said
     assert killed == "0"
     assert available > 8 * 1024, "what is asked for is there when all runs"
 
