@@ -167,7 +167,7 @@ def _use(router: Session, beside: Neighbourhood, answer: str) -> RoutingFacts:
         with step("The client asks for an address and for names"):
             facts["lease"] = wait_for_lease(client)
             facts["seconds_to_lease"] = round(router.seconds, 2)
-            facts["names"] = tuple(Name(name, resolve(client, name)) for name in (ROUTER_NAME, PROVIDER_NAME))
+            facts["names"] = tuple(Name(name, wait_for_name(client, name)) for name in (ROUTER_NAME, PROVIDER_NAME))
         with step("The client fetches through the router"):
             facts["fetched"] = fetch(client, provider)
         with step("Both try the router's ports"):
@@ -193,6 +193,14 @@ def wait_for_lease(client: Peer, *, beginning: str = "") -> Lease:
             what = f"the client got no lease within {LEASE_SECONDS:g} seconds"
             raise client.session.failure(what, kind=GuestTimeout)
         time.sleep(0.5)
+
+
+def wait_for_name(peer: Peer, name: str) -> str | None:
+    """What `resolve` gives once there is an answer: the WAN may be up later than the LAN, whose lease came first."""
+    deadline = time.monotonic() + LEASE_SECONDS
+    while (address := resolve(peer, name)) is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return address
 
 
 def resolve(peer: Peer, name: str) -> str | None:
