@@ -26,7 +26,10 @@ pppoe_up() {
     is_client "$PPPD_PID" || return 0
     config_load network
     lan_yield "$1" 32 "$2"
-    wan_ready "$PPP_DEVICE" "$1" 32 "$2" "${DNS1:-}${DNS2:+ $DNS2}" ""
+    # A provider with one name server has it in both.
+    _servers=${DNS1:-}
+    [ "${DNS2:-}" = "$_servers" ] || _servers="$_servers ${DNS2:-}"
+    wan_ready "$PPP_DEVICE" "$1" 32 "$2" "$_servers" ""
 }
 
 pppoe_down() {
