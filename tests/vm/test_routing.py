@@ -19,6 +19,7 @@ from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Cable, Stick, machine_named
 from livebuilder.vm.peers import NETWORK, PROVIDER_NAME, WAN_MAC, Neighbourhood, Peer, neighbourhood
 from livebuilder.vm.routing import ROUTER_NAME, Lease, fetch, leases_given, resolve, wait_for_lease
+from livebuilder.vm.shell import Answer
 from tests.support.boots import SECONDS, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command
 from tests.support.documents import assert_documented
@@ -27,6 +28,7 @@ from tests.support.sticks import stick_image
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
 
+HOST_KEY = "/etc/dropbear/dropbear_ed25519_host_key"
 PC = "pc-2000"
 MEMORY_BYTES = 128 * MIB
 FILE_BYTES = 20_000_000
@@ -101,7 +103,7 @@ def test_two_days_of_a_network(owned_image: BuiltImage, owner: Owner, tmp_path: 
             assert resolve(client, "client.lan") == lease.address
             assert_first_status(status(router), lease, leases_given(provider)[-1])
             assert_page(client)
-            assert_ssh_from_lan_only(client, provider, owner)
+            assert_ssh_from_lan_only(router, client, provider, owner)
             assert_closed(router, provider, beside)
             power_off(session)
 
@@ -114,7 +116,7 @@ def test_two_days_of_a_network(owned_image: BuiltImage, owner: Owner, tmp_path: 
             assert (known["wan"]["mac"], known["wan"]["chosen"]) == (WAN_MAC, "kept")
             assert known["lan"]["ports"] == ["eth1"]
             assert [one["address"] for one in known["leases"]] == [lease.address], "before anybody asked"
-            assert ssh(client, lease.router).output == "router\n", "the host key is the one that was accepted"
+            assert ssh(client, lease.router).output == "router\n", "the host key is the same"
             assert_surfing(client, provider, lan="192.168.1", name=PROVIDER_NAME)
             assert_a_day_of_renewals_costs_nothing(router, client)
 
@@ -186,19 +188,28 @@ def assert_page(client: Peer) -> None:
     assert page.startswith("<!doctype html>") and f"{NETWORK}." in page and "Settings are kept" in page
 
 
-def ssh(peer: Peer, address: str, *options: str) -> Any:
-    """The host's name, asked for with the owner's key."""
-    words = " ".join(("dbclient", *options, "-i /tmp/key", f"root@{address}", "hostname"))
-    return peer.shell.run(f"{words} 2>/tmp/ssh", timeout_seconds=60)
+def ssh(peer: Peer, address: str, *, key: str = "/tmp/key") -> Answer:
+    """Ask for the host's name with a key; the host's own key is one that `know_host` has told."""
+    return peer.shell.run(f"dbclient -i {key} root@{address} hostname 2>/tmp/ssh", timeout_seconds=60)
 
 
-def assert_ssh_from_lan_only(client: Peer, provider: Peer, owner: Owner) -> None:
+def know_host(peer: Peer, host_key: str, *names: str) -> None:
+    """Without that the client asks a person."""
+    lines = "".join(f"echo {name} {host_key};" for name in names)
+    peer.run(f"mkdir -p /root/.ssh; {{ {lines} }} >/root/.ssh/known_hosts")
+
+
+def assert_ssh_from_lan_only(router: Peer, client: Peer, provider: Peer, owner: Owner) -> None:
+    outside = leases_given(provider)[-1]
+    router.run("until netstat -ltn | grep -q '192.168.1.1:22 '; do sleep 0.2; done", timeout_seconds=SECONDS)
+    host_key = " ".join(router.run(f"dropbearkey -y -f {HOST_KEY} | grep ^ssh-").split()[:2])
     for peer in (client, provider):
         owner.come_to(peer)
-    client.run("until nc -w 3 192.168.1.1 22 </dev/null >/dev/null; do sleep 1; done", timeout_seconds=SECONDS)
-    assert (ssh(client, "192.168.1.1", "-y").output, ssh(client, ROUTER_NAME, "-y").output) == ("router\n", "router\n")
-    refused = ssh(provider, leases_given(provider)[-1], "-y")
-    assert refused.status != 0 and "refused" in provider.run("cat /tmp/ssh")
+        know_host(peer, host_key, "192.168.1.1", ROUTER_NAME, outside)
+    assert (ssh(client, "192.168.1.1").output, ssh(client, ROUTER_NAME).output) == ("router\n", "router\n")
+    client.run("dropbearkey -t ed25519 -f /tmp/stranger >/dev/null")
+    assert ssh(client, "192.168.1.1", key="/tmp/stranger").status != 0, "not any key will do"
+    assert ssh(provider, outside).status != 0 and "refused" in provider.run("cat /tmp/ssh")
 
 
 def assert_closed(router: Peer, provider: Peer, beside: Neighbourhood) -> None:
