@@ -4,7 +4,7 @@
         assert scanner.scan("52:54:00:00:01:01", "198.18.0.150") == Found(tcp=set(), udp=set())
 
 It speaks raw Ethernet, as a stranger on the provider's network could: a SYN to every port of TCP (and a RST to whoever
-answers), and to every port of UDP a packet that what usually listens there would answer. A port is open when its
+answers), and to ports of UDP a packet that what usually listens there would answer. A port is open when its
 answer comes; silence and refusals are not told apart. Now and then it waits for the answer to an ARP request, so that
 no frame is lost because the guest is slower.
 """
@@ -12,7 +12,6 @@ no frame is lost because the guest is slower.
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import socket
 import struct
 import time
@@ -24,6 +23,13 @@ from pathlib import Path
 from livebuilder.vm.machine import Cable
 
 ALL_PORTS = range(1, 65536)
+# The well-known ports, and others that are often open.
+UDP_PORTS = (
+    *range(1, 1024), 1194, 1434, 1645, 1646, 1701, 1812, 1813, 1900, 2049, 2222, 3283, 3456, 3478, 3702, 4444, 4500,
+    5000, 5004, 5060, 5061, 5353, 5355, 5683, 10000, 11211, 17185, 20031, 26000, 27015, 30718, 31337, 32768, 32769,
+    33434, 49152, 49153, 49154, 49156, 49181, 49182, 49185, 49186, 49188, 49190, 49191, 49192, 49193, 49194, 49200,
+    51820, 65024,
+)  # fmt: skip
 _FRAME_BYTES = 65536
 _BURST = 32  # frames that any card's ring holds
 _SOURCE_PORT = 40000
@@ -57,11 +63,15 @@ class Scanner:
         self._line, self._router = line, str(router)
         self._mac, self._address = _mac(mac), _ip(address)
 
-    def scan(self, mac: str, address: str, *, ports: Iterable[int] = ALL_PORTS, patience: float = 3.0) -> Found:
+    def scan(
+        self, mac: str, address: str, *,
+        tcp: Iterable[int] = ALL_PORTS, udp: Iterable[int] = UDP_PORTS, patience: float = 3.0,
+    ) -> Found:  # fmt: skip
         """What answers at `address`; `patience` is how many seconds the last answers may take."""
         found = Found()
         target, host = _mac(mac), _ip(address)
-        for number, (protocol, port) in enumerate(itertools.product((_TCP, _UDP), ports)):
+        probes = [*((_TCP, port) for port in tcp), *((_UDP, port) for port in udp)]
+        for number, (protocol, port) in enumerate(probes):
             self._send(self._packet(target, host, protocol, port, _SYN))
             if number % _BURST == 0:
                 self._catch_up(found, target, host)
