@@ -9,18 +9,22 @@ import re
 import shutil
 import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from livebuilder.sizes import MIB
 from livebuilder.vm.machine import Stick
-from tests.support.usb_guest import SECONDS, UsbGuest, make_initramfs, usb_guest
+from livebuilder.vm.session import Session
+from tests.support.usb_guest import SECONDS, make_initramfs, usb_guest
 
 _COLUMNS = 120
 _CELL, _LINE, _EDGE = 8, 18, 12  # pixels
-_PHOTOS = (
-    "d=$(lsblk -no PATH,SERIAL | sed -n 's/ *{}$//p'); mkfs.vfat -I -n PHOTOS $d && mount $d /media; udevadm settle"
-)
+SERIALS = ("4C530001230101116332", "070B4E6C9A41", "AA00000000000489", "LOCKED-0001")
+_PHOTOS = """\
+echo type=c | sfdisk --quiet {0} && udevadm settle && mkfs.vfat -n PHOTOS {0}1 >/dev/null
+mkdir -p /media/PHOTOS && udevadm settle && mount {0}1 /media/PHOTOS"""
 
 
 def screen(raw: str) -> list[str]:
@@ -57,58 +61,70 @@ def render_svg(lines: list[str]) -> str:
     return "\n".join((*drawn, "</g>", "</svg>", ""))
 
 
-def show(guest: UsbGuest, path: Path, command: str, *typed: tuple[str, str], until: str = r"\n# \Z") -> None:
-    """Type `command`, and for each of `typed` what is waited for and what is typed then; draw what it shows then."""
-    session = guest.session
-    session.forget()
-    before = session.log.stat().st_size
-    session.type_line(command)
-    for question, answer in typed:
-        session.wait_for(question, timeout_seconds=SECONDS)
-        session.type_line(answer)
-    session.wait_for(until, timeout_seconds=SECONDS)
-    raw = session.log.read_bytes()[before:].decode().removesuffix("# ").rstrip()
-    path.write_text(render_svg(screen("# " + raw)))
-    if not until.endswith(r"\Z"):
-        session.wait_for(r"\n# \Z", timeout_seconds=SECONDS)
+@dataclass(frozen=True)
+class Terminal:
+    """A shell on a terminal in the guest; `script` keeps every byte that is shown there in the file `record`."""
+
+    session: Session
+    record: Path
+
+    def show(self, command: str, *typed: tuple[str, str], until: str = "") -> str:
+        """Type `command`, and for each of `typed` what is waited for and what is typed then; a picture of the end.
+
+        With `until` the picture is of the moment when that was first said.
+        """
+        before = self.await_prompt(0)
+        self.session.type_line(command)
+        for question, answer in typed:
+            self.session.wait_for(question, timeout_seconds=SECONDS)
+            self.session.type_line(answer)
+        self.await_prompt(before)
+        raw = self.record.read_bytes()[before:].decode().removesuffix("# ").rstrip()
+        if until:
+            found = re.search(until, raw)
+            assert found, f"{until!r} was not said in {raw!r}"
+            raw = raw[: found.end()]
+        return render_svg(screen(f"# {raw}"))
+
+    def await_prompt(self, before: int) -> int:
+        """How much there is in the record once the shell asks for a command, behind its first `before` bytes."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            said = self.record.read_bytes()[before:] if self.record.exists() else b""
+            if said.endswith(b"\n# ") or (before == 0 and said == b"# "):
+                return before + len(said)
+            self.session.read(0.1)
+        raise self.session.failure("the shell does not ask for a command")
 
 
 def main(iso: Path, folder: Path) -> None:
     """Draw all of them."""
     with tempfile.TemporaryDirectory(prefix="livebuilder-pictures-") as name:
-        work = Path(name)
-        sticks = []
-        for serial in ("4C530001230101116332", "070B4E6C9A41", "AA00000000000489", "LOCKED0001"):
-            image = work / serial
-            with image.open("wb") as stream:
+        work, sticks = Path(name), list[Stick]()
+        for serial in SERIALS:
+            with (work / serial).open("wb") as stream:
                 stream.truncate(512 * MIB)
-            sticks.append(Stick(image, serial=serial, read_only=serial.startswith("LOCKED")))
+            sticks.append(Stick(work / serial, serial=serial, read_only=serial.startswith("LOCKED")))
         with usb_guest(make_initramfs(work), work / "share", log=work / "log", sticks=sticks) as guest:
             shutil.copy(iso, work / "share")
-            guest.run(_PHOTOS.format("4C530001230101116332"))
-            guest.shell.run(f"cd /mnt; stty echo columns {_COLUMNS}")
-            show(guest, folder / "usb-list.svg", "livebuilder usb list")
-            guest.run("umount /media")
-            question = "Type the serial number.*go on"
             devices = guest.run("lsblk --nodeps --noheadings --output SERIAL,PATH").output.split()
             node = dict(zip(devices[::2], devices[1::2], strict=True))
-            first, second = node["4C530001230101116332"], node["070B4E6C9A41"]
-            show(
-                guest,
-                folder / "usb-prepare.svg",
-                f"livebuilder usb prepare {first}",
-                (question, "y"),
-                (question, "6332"),
-            )
-            show(guest, folder / "usb-check.svg", f"livebuilder usb check {first}")
+            first, second = node[SERIALS[0]], node[SERIALS[1]]
+            assert guest.run(_PHOTOS.format(first)).status == 0
+            guest.shell.run("mkdir -p /dev/pts && mount -t devpts devpts /dev/pts")
+            guest.shell.run(f"cd /mnt; stty echo columns {_COLUMNS}; export TERM=linux PS1='# '")
+            guest.session.type_line("exec script --quiet --flush --command 'sh -i' /mnt/record")
+            show = Terminal(guest.session, work / "share/record").show
+            question = "Type the serial number.*, to go on: "
+            drawn = {"list": show("livebuilder usb list")}
+            show("umount /media/PHOTOS")
+            drawn["prepare"] = show(f"livebuilder usb prepare {first}", (question, "y"), (question, SERIALS[0][-4:]))
+            drawn["check"] = show(f"livebuilder usb check {first}")
             words = f"livebuilder usb write {iso.name} {second} --storage"
-            show(
-                guest,
-                folder / "usb-write.svg",
-                words,
-                (question, "9A41"),
-                until=r"#\] +100 %|(Reading(.|\n)*[5-9]\d %)",
-            )
+            half_way = r"Reading [^\n]*\n[^\n]*?\] +[5-9]\d %[^\x1b]*"
+            drawn["write"] = show(words, (question, SERIALS[1][-4:]), until=half_way)
+    for what, picture in drawn.items():
+        (folder / f"usb-{what}.svg").write_text(picture)
 
 
 if __name__ == "__main__":
