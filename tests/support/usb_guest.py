@@ -62,7 +62,7 @@ udevadm trigger --action=add && udevadm settle
 @PYTHON@ @ZYGOTE@ serve /run/zygote &
 until [ -S /run/zygote ]; do sleep 0.2; done
 cd /root
-while :; do PS1='# ' setsid sh -i </dev/ttyS0 >/dev/ttyS0 2>&1; done
+while :; do PS1='# ' setsid --ctty sh -i </dev/ttyS0 >/dev/ttyS0 2>&1; done
 """
 
 
