@@ -209,12 +209,10 @@ def image_facts(path: Path) -> dict[str, Any]:
 def read_system(path: Path) -> tuple[bytes, RootTree]:
     """The kernel of an ISO of ours, and all files of its initramfs with the root's own over them.
 
-    Raises `LivebuilderError` when there are none, or they are damaged.
+    Raises `LivebuilderError` for any other disc, or one that is damaged.
     """
+    image_facts(path)
     files = {file.path: file for file in read_iso(path).files}
-    lacking = [name for name in (KERNEL_PATH, INITRAMFS_PATH) if name not in files]
-    if lacking:
-        raise LivebuilderError(f"{path} has no /{' and no /'.join(lacking)}", hint="livebuilder build")
     with open_disc(path) as disc:
         kernel = read_file(disc, files[KERNEL_PATH], limit=_LIMIT_BYTES)
         initramfs = read_file(disc, files[INITRAMFS_PATH], limit=_LIMIT_BYTES)
