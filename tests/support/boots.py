@@ -142,6 +142,7 @@ def booting(
     machine: str = "pc-2000",
     sticks: Sequence[Stick] = (),
     cards: Sequence[Card] = (),
+    ssh_port: int | None = None,
     memory_bytes: int | None = None,
     kernel: Path | None = None,
     loglevel: int = 4,
@@ -154,7 +155,8 @@ def booting(
     append = " ".join([*WORDS, f"loglevel={loglevel}", *words])
     guest = Guest(
         machine=machine_named(machine), boot=KernelBoot(kernel or image.kernel, image.initramfs, append),
-        sticks=tuple(sticks), cards=tuple(cards), memory_bytes=memory_bytes, extra=tuple(extra),
+        sticks=tuple(sticks), cards=tuple(cards), memory_bytes=memory_bytes, ssh_port=ssh_port,
+        extra=tuple(extra),
     )  # fmt: skip
     with run_guest(guest, log=log, accelerator=TCG) as session:
         yield session

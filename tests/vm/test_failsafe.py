@@ -9,6 +9,7 @@ import pytest
 from livebuilder.vm.machine import Stick
 from tests.support.boots import SECONDS, booting, observe, power_off, shows
 from tests.support.builds import BuiltImage, run_main
+from tests.support.ssh import Ssh, free_port, wait_for_ssh
 from tests.support.sticks import ext4_state, list_folder, read_file, stick_image
 from tests.vm.conftest import build_small
 
@@ -22,10 +23,15 @@ _NOTE = f"by-mac/{MAC}/root/note"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
-    """The small image, with drivers for the card and for a keyboard on USB."""
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Ssh:
+    return Ssh(tmp_path_factory.mktemp("owner"), free_port())
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, owner: Ssh) -> BuiltImage:
+    """The small image with its owner's key, and drivers for the card and for a keyboard on USB."""
     folder = tmp_path_factory.mktemp("image") / "image"
-    build_small(folder, 'modules.extra=["8139cp","usbhid","hid-generic"]')
+    build_small(folder, 'modules.extra=["8139cp","usbhid","hid-generic"]', f'router.ssh_keys=["{owner.public_key}"]')
     return BuiltImage(folder)
 
 
@@ -58,17 +64,21 @@ class TestGettingBackIn:
         assert ext4_state(stick).unmounted
 
     def test_f_on_the_serial_line_starts_without_them_and_with_the_stick_at_hand(
-        self, image: BuiltImage, stick: Path, tmp_path: Path
+        self, image: BuiltImage, stick: Path, owner: Ssh, tmp_path: Path
     ) -> None:
-        with booting(image, sticks=[Stick(stick)], log=tmp_path / "failsafe.log") as session:
+        log = tmp_path / "failsafe.log"
+        with booting(image, sticks=[Stick(stick)], log=log, ssh_port=owner.port) as session:
             session.wait_for(r"press the \[f\] key and hit \[enter\]", timeout_seconds=SECONDS)
             session.type_text("\x00\x7f~ff\rf\r")
             boot, shell = observe(session)
             seen = shell.run("cat /root/note /etc/shared; stat -c %a /root; hostname; ip addr").output
             mounts = shell.run("grep -E ' (/|/overlay) ' /proc/mounts").output
             line = shell.run("cat /etc/livebuilder/boot.json").output
+            wait_for_ssh(shell)
+            login = owner.login("publickey")
             repaired = shell.run(f"chmod 700 /overlay/by-mac/{MAC}/root && echo free >/overlay/{_NOTE}").status
             power_off(session)
+        assert (login.returncode, login.stdout) == (0, "small\n"), login
         storage = boot.record.storage
         assert (boot.record.failsafe, storage.state, storage.device, storage.by_mac) == (
             True, "volatile", "/dev/sda1", MAC

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import stat
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from livebuilder.vm.session import Session
 from livebuilder.vm.shell import CONSOLE_QUESTION, GuestShell
 from tests.support.boots import SECONDS, Boot, at_the_menu, observe, power_off, shows
 from tests.support.builds import BuiltImage
+from tests.support.ssh import Ssh, free_port, wait_for_ssh
 from tests.support.sticks import ext4_state, extracted, list_folder, stick_image
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
@@ -26,52 +26,6 @@ HOST_KEY = "/etc/dropbear/dropbear_ed25519_host_key"
 
 # The oldest PC. The other machines keep the settings of a router in test_command.py and test_proof.py.
 MACHINE, MEDIA, DRIVER = "pc-1997", Media.IDE_DISK, "ne2k-pci"
-
-
-class Ssh:
-    """OpenSSH's client, with a key of its own; it takes a host key the first time and insists on it from then on."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.key, self._folder, self._port = folder / "key", folder, port
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f", self.key])
-        (folder / "password").write_text('#!/bin/sh\necho "$PASSWORD"\n')
-        (folder / "password").chmod(0o700)
-
-    @property
-    def public_key(self) -> str:
-        return self.key.with_suffix(".pub").read_text().strip()
-
-    @property
-    def known_host(self) -> str:
-        """The type and the key of the host, as they were accepted."""
-        (line,) = (self._folder / "known").read_text().splitlines()
-        return " ".join(line.split()[1:])
-
-    def login(self, how: str, *, password: str = "") -> Completed:
-        """Ask for the host's name over ssh, allowed to log in by `how` (publickey, password or none) only."""
-        options = {
-            "UserKnownHostsFile": self._folder / "known", "StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no",
-            "IdentityFile": self.key, "IdentitiesOnly": "yes", "IdentityAgent": "none", "ConnectTimeout": "60",
-            "PreferredAuthentications": how, "NumberOfPasswordPrompts": "1", "LogLevel": "ERROR",
-        }  # fmt: skip
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        return run(
-            ["ssh", "-F", "none", "-p", str(self._port), *words, "root@127.0.0.1", "hostname"],
-            env={"SSH_ASKPASS": str(self._folder / "password"), "SSH_ASKPASS_REQUIRE": "force", "PASSWORD": password},
-            check=False, timeout_seconds=SECONDS,
-        )  # fmt: skip
-
-    def offered(self) -> str:
-        """The ways to log in that the router offers."""
-        match = re.search(r"Permission denied \((.*)\)", self.login("none").stderr)
-        assert match, self.login("none").stderr
-        return match[1]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path) -> None:
@@ -153,12 +107,6 @@ def assert_network(shell: GuestShell) -> None:
     assert re.search(r"inet addr:192\.168\.1\.1 .*Mask:255\.255\.255\.0", lan) and " UP " in lan
     driver = shell.run("readlink /sys/class/net/eth0/device/driver").output.strip()
     assert driver.rsplit("/", 1)[1] == DRIVER
-
-
-def wait_for_ssh(shell: GuestShell) -> None:
-    """dropbear starts when the kernel has gathered randomness, which the boot does not wait for."""
-    listening = "until netstat -ltn | grep -q '192.168.1.1:22 '; do sleep 0.2; done"
-    assert shell.run(listening, timeout_seconds=SECONDS).status == 0
 
 
 def set_password(session: Session) -> None:
