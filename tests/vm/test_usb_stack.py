@@ -340,7 +340,7 @@ class TestPlugging:
         lively.session.wait_for("Writing ", timeout_seconds=SECONDS)
         time.sleep(1)
         lively.session.type_text("\x03")
-        said = lively.session.wait_for(r"(?s).*?status=(\d+)", timeout_seconds=SECONDS)
+        said = lively.session.wait_for(r"(?s).*?status=(\d+)\s", timeout_seconds=SECONDS)
         assert said[1] == "130" and "is half written: write it again" in said[0] and "Traceback" not in said[0]
 
     def test_unplugged_in_the_middle_of_a_write_it_says_so(self, lively: UsbGuest, default_image: BuiltImage) -> None:
