@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 
 from livebuilder.console import Progress, no_progress
 from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import MIB, render_size
 
-PIECE_BYTES = 4 * MIB
+PIECE_BYTES = MIB  # larger ones leave the processor's cache before they are written or compared
 
 
 @dataclass(frozen=True)
@@ -71,40 +68,22 @@ class Extent:
                 done += count
 
 
-def aligned(length: int) -> mmap.mmap:
+def aligned(length: int) -> memoryview:
     """Memory that O_DIRECT takes: it begins with a page."""
-    return mmap.mmap(-1, length)
+    return memoryview(mmap.mmap(-1, length))
 
 
-@contextmanager
-def read_ahead(
-    extents: Sequence[Extent],
-    read: Callable[[Extent, memoryview], None],
-    memory: Callable[[int], bytearray | mmap.mmap],
-    progress: Progress = no_progress,
-) -> Iterator[Iterator[tuple[Extent, memoryview]]]:
-    """Every piece of `extents`, in order, with what `read` gave; while it is used a thread reads the next one.
+def read_pieces(
+    extents: Sequence[Extent], memory: memoryview, progress: Progress = no_progress
+) -> Iterator[tuple[Extent, memoryview]]:
+    """Every piece of `extents`, in order, with what belongs there, in `memory`: one of `PIECE_BYTES` is used for all.
 
     `progress` is told bytes that were used.
     """
-    total = sum(extent.length for extent in extents)
-    views = cycle([memoryview(memory(PIECE_BYTES)) for _ in range(2)])
-
-    def fill(piece: Extent) -> tuple[Extent, memoryview]:
-        view = next(views)[: piece.length]
-        read(piece, view)
-        return piece, view
-
-    def filled(thread: ThreadPoolExecutor) -> Iterator[tuple[Extent, memoryview]]:
-        done = 0
-        pieces = (piece for extent in extents for piece in extent.pieces())
-        coming = [thread.submit(fill, piece) for piece in islice(pieces, 1)]
-        while coming:
-            ready = coming.pop()
-            coming += [thread.submit(fill, piece) for piece in islice(pieces, 1)]
-            yield ready.result()
-            done += len(ready.result()[1])
-            progress(done, total)
-
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        yield filled(thread)
+    done, total = 0, sum(extent.length for extent in extents)
+    for piece in (piece for extent in extents for piece in extent.pieces()):
+        view = memory[: piece.length]
+        piece.read_into(view)
+        yield piece, view
+        done += piece.length
+        progress(done, total)

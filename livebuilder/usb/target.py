@@ -32,7 +32,7 @@ from livebuilder.errors import LivebuilderError
 from livebuilder.process import find_tool, run
 from livebuilder.usb.blockdevice import BlockDevice, rights_hint
 from livebuilder.usb.devices import describe, device_by_number
-from livebuilder.usb.extents import Extent, aligned, read_ahead
+from livebuilder.usb.extents import PIECE_BYTES, Extent, aligned, read_pieces
 
 UNTOUCHED = "untouched"
 UNVERIFIED = "written, but not verified"
@@ -121,12 +121,11 @@ class Target:
         for extent in extents:
             self._check_place(extent.offset, extent.length)
         self.state = f"half written: {self._redo}"
-        with read_ahead(extents, Extent.read_into, aligned, progress) as pieces:
-            for piece, wanted in pieces:
-                with self._explained("writing", at=piece.offset):
-                    self._write_from(wanted, piece.offset)
-                    if not self.is_disk:  # have it written now and not all at the end (mm/fadvise.c)
-                        os.posix_fadvise(self.fd, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
+        for piece, wanted in read_pieces(extents, aligned(PIECE_BYTES), progress):
+            with self._explained("writing", at=piece.offset):
+                self._write_from(wanted, piece.offset)
+                if not self.is_disk:  # have it written now and not all at the end (mm/fadvise.c)
+                    os.posix_fadvise(self.fd, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
         """Have all that was written on the disk, and out of the disk's own memory."""
@@ -161,19 +160,13 @@ class Target:
             os.fsync(self.fd)
             if not self.is_disk:
                 os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-
-        def read(piece: Extent, view: memoryview) -> None:
+        memory = aligned(PIECE_BYTES)
+        for piece, wanted in read_pieces(extents, memoryview(bytearray(PIECE_BYTES)), progress):
+            found = memory[: piece.length]
             with self._explained("reading back", at=piece.offset):
-                self._read_into(view, piece.offset)
-
-        with (
-            read_ahead(extents, Extent.read_into, bytearray) as sources,
-            read_ahead(extents, read, aligned, progress) as pieces,
-        ):
-            for (_, wanted), (piece, found) in zip(sources, pieces, strict=True):
-                if not _same(wanted, found):
-                    self._tell_difference(piece.offset, wanted=wanted, found=found)
+                self._read_into(found, piece.offset)
+            if not _same(wanted, found):
+                self._tell_difference(piece.offset, wanted=wanted, found=found)
         self.state = VERIFIED
 
     def _tell_difference(self, offset: int, *, wanted: memoryview, found: memoryview) -> None:
