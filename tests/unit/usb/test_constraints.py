@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from livebuilder.cli.usb import prepare_stick
+from livebuilder.errors import LivebuilderError
 from livebuilder.sizes import GIB, MIB
 from livebuilder.usb.blockdevice import BlockDevice, Kind, Volume
 from livebuilder.usb.constraints import (
@@ -512,6 +516,50 @@ def test_permission_is_never_given_for_a_refused_device() -> None:
 
     holds()
     assert min(verdicts.values()) > 50, "both kinds were generated, or this says nothing"
+
+
+def test_no_plan_is_made_for_a_refused_device_and_none_is_opened_but_the_one_whose_serial_number_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The whole command, from the devices of a machine to the moment where it opens one to write to it."""
+    machine: list[BlockDevice] = []
+    opened: list[BlockDevice] = []
+    counts = {"planned": 0, "opened": 0, "refused": 0}
+
+    def open_target(device: BlockDevice, *, writable: bool, redo: str = "") -> None:
+        opened.append(device)
+        raise LivebuilderError("it would be written now")
+
+    monkeypatch.setattr("livebuilder.usb.devices.list_devices", lambda: list(machine))
+    monkeypatch.setattr("livebuilder.usb.devices.describe", lambda path: {Path(d.path): d for d in machine}[path])
+    monkeypatch.setattr("livebuilder.usb.target.open_target", open_target)
+
+    def planned(device: BlockDevice) -> bool:
+        with redirect_stdout(io.StringIO()) as said, suppress(LivebuilderError):
+            prepare_stick(Path(device.path), dry_run=True, as_json=True)
+        return f'"path": "{device.path}"' in said.getvalue()
+
+    @settings(max_examples=1000, deadline=None)
+    @given(st.lists(_devices(), min_size=1, max_size=3, unique_by=lambda device: device.path))
+    def holds(table: list[BlockDevice]) -> None:
+        machine[:] = table
+        for device in table:
+            refused = refused_by_the_contract(device, table, 0, ())
+            roomy = device.size_bytes > 16 * MIB
+            assert planned(device) is (not refused and roomy)
+            assert not opened, "a dry run opens nothing to write to it"
+            own = device.name if device.kind == "image" else device.serial
+            for typed in {None, own, *(other.serial for other in table)}:
+                with suppress(LivebuilderError):
+                    prepare_stick(Path(device.path), erase=typed)
+                named = typed is not None and typed.strip() == own
+                assert opened == ([device] if named and roomy and not refused else [])
+                counts["opened"] += len(opened)
+                opened.clear()
+            counts["refused" if refused else "planned"] += 1
+
+    holds()
+    assert min(counts.values()) > 50, f"too few of a kind were generated for this to say much: {counts}"
 
 
 # The words
