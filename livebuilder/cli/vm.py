@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,27 @@ from livebuilder.cli.common import Json, as_usage, group, show
 from livebuilder.errors import LivebuilderError
 
 app = group("Boot an ISO in a virtual machine, by hand or as a proof.")
+
+
+@contextmanager
+def _folder_for_logs(kept: Path | None) -> Iterator[Path]:
+    """`kept`, or else a temporary folder that stays only where there is a log in it of what failed."""
+    import shutil
+    import tempfile
+
+    from livebuilder.staging import make_folder
+
+    folder = kept or Path(tempfile.mkdtemp(prefix="livebuilder-"))
+    make_folder(folder)
+    stays = kept is not None
+    try:
+        yield folder
+    except (LivebuilderError, typer.Exit):
+        stays = stays or any(folder.glob("*.log"))
+        raise
+    finally:
+        if not stays:
+            shutil.rmtree(folder)
 
 
 @app.command("run")
@@ -67,13 +90,9 @@ def vm_test(
 
       livebuilder vm test out/router.iso --machine pc-2000 --logs proof/ --json
     """
-    import shutil
-    import tempfile
-
     from livebuilder.cache import Cache, cache_root
     from livebuilder.inspection import image_facts
     from livebuilder.sizes import parse_size
-    from livebuilder.staging import make_folder
     from livebuilder.usb.plan import StickIdentity, plan_stick
     from livebuilder.usb.stick import make_stick_image
     from livebuilder.vm.accelerator import find_accelerator
@@ -86,11 +105,8 @@ def vm_test(
         memory_bytes = parse_size(memory) if memory else None
     label = image_facts(iso)["label"]
     label = label_asked_for(read_config(iso)) or label
-    folder = logs or Path(tempfile.mkdtemp(prefix="livebuilder-"))
-    make_folder(folder)
-    stick = stick or folder / "stick.img"
-    keep = logs is not None
-    try:
+    with _folder_for_logs(logs) as folder:
+        stick = stick or folder / "stick.img"
         make_stick_image(stick, plan_stick(label=label, identity=StickIdentity.random()), force=True)
         proof = two_boot_proof(
             iso,
@@ -100,16 +116,9 @@ def vm_test(
             accelerator=find_accelerator(pc.program, cache=Cache(cache_root())),
             memory_bytes=memory_bytes,
         )
-        keep = keep or not proof.success
-    except LivebuilderError:
-        keep = keep or any(folder.glob("*.log"))  # which the error is about
-        raise
-    finally:
-        if not keep:
-            shutil.rmtree(folder)
-    show(proof_to_json(proof), "\n".join(proof.story), as_json=as_json)
-    if not proof.success:
-        raise typer.Exit(1)
+        show(proof_to_json(proof), "\n".join(proof.story), as_json=as_json)
+        if not proof.success:
+            raise typer.Exit(1)
 
 
 @app.command("route")
@@ -133,13 +142,9 @@ def vm_route(
 
       livebuilder vm route out/router.iso --memory 128M --logs proof/ --json
     """
-    import shutil
-    import tempfile
-
     from livebuilder.cache import Cache, cache_root
     from livebuilder.inspection import read_system
     from livebuilder.sizes import parse_size
-    from livebuilder.staging import make_folder
     from livebuilder.vm.accelerator import find_accelerator
     from livebuilder.vm.machine import machine_named
     from livebuilder.vm.routing import routing_proof, routing_to_json
@@ -149,17 +154,10 @@ def vm_route(
         memory_bytes = parse_size(memory) if memory else None
     system = read_system(iso)
     accelerator = find_accelerator(pc.program, cache=Cache(cache_root()))
-    folder = logs or Path(tempfile.mkdtemp(prefix="livebuilder-"))
-    make_folder(folder)
-    keep = True
-    try:
+    with _folder_for_logs(logs) as folder:
         proof = routing_proof(
             iso, system, stick=usb, logs=folder, machine=pc, accelerator=accelerator, memory_bytes=memory_bytes
         )
-        keep = logs is not None or not proof.success
-    finally:
-        if not keep:
-            shutil.rmtree(folder)
-    show(routing_to_json(proof), "\n".join(proof.story), as_json=as_json)
-    if not proof.success:
-        raise typer.Exit(1)
+        show(routing_to_json(proof), "\n".join(proof.story), as_json=as_json)
+        if not proof.success:
+            raise typer.Exit(1)
