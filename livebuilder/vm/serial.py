@@ -12,8 +12,8 @@ from pathlib import Path
 
 from livebuilder.errors import LivebuilderError
 
-# What tells that waiting any longer is in vain: the kernel's last words, and those of our own /init.
-GAVE_UP = r"(?:Kernel panic - not syncing|livebuilder: cannot go on): .*(?=\n)"
+# What tells that waiting any longer is in vain: the last words of the kernel, of our own /init, and of isolinux.
+GAVE_UP = r"(?:Kernel panic - not syncing|livebuilder: cannot go on|Loading /\S+\.\.\. ?failed): .*(?=\n)"
 _LAST_LINES = 15
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[@-~]|[^\[])|[\0-\x08\x0b-\x1f\x7f]")  # ECMA-48: CSI sequences, and the rest
 

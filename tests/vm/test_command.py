@@ -39,6 +39,14 @@ def test_the_proof(small_image: BuiltImage, tmp_path: Path) -> None:
     assert proof["hostname"] in content_of(stick, f"/upper{HOSTNAME_CONFIG}")
 
 
+def test_a_pc_too_small_for_the_loader_is_told_at_once(small_image: BuiltImage, tmp_path: Path) -> None:
+    words = ("--memory", "8M", "--logs", tmp_path, "--json")
+    outcome = run_command("vm", "test", small_image.iso, *words, timeout_seconds=600)
+    assert (outcome.status, outcome.json["success"]) == (1, False)
+    assert "failed: " in outcome.json["reasons"][0]
+    assert "Loading /boot/vmlinuz" in (tmp_path / "first.log").read_text()
+
+
 def content_of(stick: Path, path: str) -> str:
     """A file of the stick's file system, as e2fsprogs reads it."""
     (partition,) = json.loads(run(["sfdisk", "--json", stick]).stdout)["partitiontable"]["partitions"]

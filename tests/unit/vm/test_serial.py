@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,11 +77,20 @@ def test_a_guest_that_said_nothing(line: SerialLine) -> None:
         line.wait_for("login:", timeout_seconds=0.01)
 
 
-def test_a_panic_ends_the_wait(line: SerialLine, guest: socket.socket) -> None:
-    guest.sendall(b"[  1.0] Kernel panic - not syncing: No working init found\r\n")
-    with pytest.raises(GuestError, match="said 'Kernel panic - not syncing: No working init found'"):
+@pytest.mark.parametrize(
+    "last",
+    [
+        "Kernel panic - not syncing: No working init found",
+        "livebuilder: cannot go on: the root has no /sbin/init",
+        "Loading /boot/vmlinuz... failed: Bad file number",
+        "Loading /boot/initramfs...failed: No such file or directory",
+    ],
+)
+def test_last_words_end_the_wait(line: SerialLine, guest: socket.socket, last: str) -> None:
+    guest.sendall(f"[  1.0] {last}\r\n".encode())
+    with pytest.raises(GuestError, match=re.escape(f"said {last!r}")):
         line.wait_for("login:", timeout_seconds=600)
-    line.wait_for("No working init", timeout_seconds=5, unless=None)
+    line.wait_for(last.rpartition(" ")[2], timeout_seconds=5, unless=None)
 
 
 def test_a_closed_line_ends_the_wait(line: SerialLine, guest: socket.socket) -> None:
