@@ -12,8 +12,11 @@ from livebuilder.sizes import MIB
 from livebuilder.usb.bootcode import AREA_BYTES, MESSAGE
 from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import MACHINES, Guest, ImageBoot, Stick, machine_named
+from livebuilder.vm.scenario import SUMMARY
 from livebuilder.vm.serial import GuestTimeout
 from livebuilder.vm.session import run_guest
+from tests.support.boots import SECONDS as BOOT_SECONDS
+from tests.support.builds import BuiltImage
 from tests.support.echo_kernel import echo_kernel
 from tests.support.isos import small_menu, small_plan
 from tests.support.sticks import Table, stick_image
@@ -43,6 +46,20 @@ def test_a_stick_first_in_the_boot_order_hands_on_to_the_cd(
     stick = stick_image(tmp_path / "stick.img", table=table)
     with run_guest(_guest(disc, stick, machine), log=tmp_path / "boot.log", accelerator=TCG) as session:
         session.wait_for("boot: ", timeout_seconds=SECONDS)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("machine", [machine.name for machine in MACHINES])
+def test_the_router_on_the_cd_finds_the_stick_that_was_first(
+    default_image: BuiltImage, tmp_path: Path, machine: str
+) -> None:
+    stick = stick_image(tmp_path / "stick.img")
+    log = tmp_path / "boot.log"
+    with run_guest(_guest(default_image.iso, stick, machine), log=log, accelerator=TCG) as session:
+        session.wait_for("boot: ", timeout_seconds=BOOT_SECONDS)
+        session.type_line("1")
+        summary = session.wait_for(SUMMARY, timeout_seconds=BOOT_SECONDS)[1]
+    assert "storage=persistent device=/dev/sda1 label=rootfs_data" in summary
 
 
 def test_it_says_why_and_the_bios_looks_further(tmp_path: Path) -> None:
