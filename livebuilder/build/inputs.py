@@ -16,7 +16,7 @@ from livebuilder.iso.loader import Loader, find_loader
 from livebuilder.kernel.image import Kernel, architectures, kernel_from_files
 from livebuilder.openwrt.change import ChangeKind
 from livebuilder.openwrt.ownership import repair_owners
-from livebuilder.openwrt.packages import add_packages, named_feeds
+from livebuilder.openwrt.packages import install_packages, named_feeds, plan_packages
 from livebuilder.openwrt.signature import read_key_file
 from livebuilder.profile import Profile
 from livebuilder.sources.busybox import busybox_from_file
@@ -146,13 +146,14 @@ def _with_packages(root: OpenwrtRoot, request: BuildRequest) -> OpenwrtRoot:
     # Reports go along with the disc, and have no paths of this machine.
     keys = [replace(read_key_file(path), source=path.name) for path in map(Path, profile.openwrt.keys)]
     newest = max((entry.mtime for entry in tree), default=0)
-    tree, added = add_packages(
+    plan = plan_packages(
         tree, profile.root.packages, cache=request.cache,
-        epoch=request.epoch if request.epoch is not None else newest,
         feeds=named_feeds(profile.openwrt.feeds, tree) if profile.openwrt.feeds else None,
         keys=keys, hash_only=profile.openwrt.hash_only, foreign_kernel=not is_own_kernel(profile),
         offline=request.offline, refresh=request.refresh, strict=request.strict,
     )  # fmt: skip
+    epoch = request.epoch if request.epoch is not None else newest
+    tree, added = install_packages(tree, plan, cache=request.cache, epoch=epoch, offline=request.offline)
     warnings = (*root.warnings, *(change.text for change in changes), *added.warnings)
     return replace(root, tree=tree, added=added, changes=changes, warnings=warnings)
 

@@ -107,31 +107,6 @@ def _feed_json(index: Index) -> dict[str, Any]:
     return {"name": index.feed.name, "url": index.feed.address, "signature": signature, "there": not index.missing}
 
 
-def add_packages(
-    tree: RootTree,
-    wanted: Sequence[str],
-    *,
-    cache: Cache,
-    epoch: int,
-    feeds: Sequence[Feed] | None = None,
-    keys: Iterable[Key] = (),
-    hash_only: bool = False,
-    foreign_kernel: bool = False,
-    offline: bool = False,
-    refresh: bool = False,
-    strict: bool = False,
-) -> tuple[RootTree, PackagesReport]:
-    """A root like `tree` that also has the packages `wanted`, and what they need; `tree` stays as it is.
-
-    The arguments are those of `plan_packages`, and `epoch` (seconds since 1970) is when opkg will say it was.
-    """
-    plan = plan_packages(
-        tree, wanted, cache=cache, feeds=feeds, keys=keys, hash_only=hash_only, foreign_kernel=foreign_kernel,
-        offline=offline, refresh=refresh, strict=strict,
-    )  # fmt: skip
-    return install_packages(tree, plan, cache=cache, epoch=epoch, offline=offline)
-
-
 def plan_packages(
     tree: RootTree,
     wanted: Sequence[str],
@@ -228,7 +203,10 @@ def root_keys(tree: RootTree) -> tuple[Key, ...]:
 def install_packages(
     tree: RootTree, plan: PackagesPlan, *, cache: Cache, epoch: int, offline: bool = False
 ) -> tuple[RootTree, PackagesReport]:
-    """Carry out a plan: fetch what is not in the cache, verify every hash, lay the packages into a copy of the root."""
+    """Carry out a plan: fetch what is not in the cache, verify every hash, lay the packages into a copy of the root.
+
+    `epoch` (seconds since 1970) is when opkg will say it was. Raises `LivebuilderError`.
+    """
     root = OfflineRoot(tree, epoch=epoch)
     files = _obtain([one.package for one in plan.plan.steps], cache=cache, offline=offline)
     for package in plan.plan.removals:

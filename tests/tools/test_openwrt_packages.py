@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from livebuilder.openwrt.closure import ClosureError
 from livebuilder.openwrt.feed import Feed
 from livebuilder.openwrt.index import FRESH_SECONDS
 from livebuilder.openwrt.opkg import read_status
-from livebuilder.openwrt.packages import PackagesReport, add_packages, plan_packages
+from livebuilder.openwrt.packages import PackagesReport, install_packages, plan_packages
 from livebuilder.openwrt.signature import SignatureError, UnknownKeyError, read_key
 from livebuilder.sizes import render_size
 from livebuilder.tree import RootTree, file
@@ -54,6 +55,13 @@ IN_BASE = [
 ]
 
 
+def add_packages(
+    root: RootTree, wanted: Sequence[str], cache: Cache, *, offline: bool = False, **how: Any
+) -> tuple[RootTree, PackagesReport]:
+    plan = plan_packages(root, wanted, cache=cache, offline=offline, **how)
+    return install_packages(root, plan, cache=cache, epoch=EPOCH, offline=offline)
+
+
 class Scene:
     """A server with two feeds, signed, and a root that names them and trusts their key; a cache of its own."""
 
@@ -81,10 +89,10 @@ class Scene:
     def feed(self, where: str = BASE) -> Feed:
         return Feed(where.rpartition("/")[2], f"{self.site.address}/{where}")
 
-    def add(self, *wanted: str, **how: object) -> tuple[RootTree, PackagesReport]:
-        return add_packages(self.root, wanted, cache=self.cache, epoch=EPOCH, **how)  # type: ignore[arg-type]
+    def add(self, *wanted: str, **how: Any) -> tuple[RootTree, PackagesReport]:
+        return add_packages(self.root, wanted, self.cache, **how)
 
-    def refuse(self, *wanted: str, **how: object) -> LivebuilderError:
+    def refuse(self, *wanted: str, **how: Any) -> LivebuilderError:
         with pytest.raises(LivebuilderError) as caught:
             self.add(*wanted, **how)
         return caught.value
@@ -379,18 +387,18 @@ def test_a_local_feed_is_verified_like_any_other(tmp_path: Path) -> None:
     feeds = [Feed("mine", str(folder))]
     cache = Cache(tmp_path / "cache")
     keys = [read_key(KEY.public, source="mine.pub")]
-    tree, report = add_packages(small_root(), ["ubox"], cache=cache, epoch=EPOCH, feeds=feeds, keys=keys, offline=True)
+    tree, report = add_packages(small_root(), ["ubox"], cache, feeds=feeds, keys=keys, offline=True)
     assert "ubox" in read_status(tree).installed
     assert report.to_json()["feeds"][0]["signature"]["key"] == "mine.pub"
     (folder / file_of("ubox")).write_bytes(b"other")
     with pytest.raises(LivebuilderError, match=r"is not the file the feed means by ubox 2-1"):
-        add_packages(small_root(), ["ubox"], cache=cache, epoch=EPOCH, feeds=feeds, keys=keys)
+        add_packages(small_root(), ["ubox"], cache, feeds=feeds, keys=keys)
     (folder / file_of("ubox")).unlink()
     with pytest.raises(LivebuilderError, match=r"ubox 2-1 of the feed mine: .* cannot be read"):
-        add_packages(small_root(), ["ubox"], cache=cache, epoch=EPOCH, feeds=feeds, keys=keys)
+        add_packages(small_root(), ["ubox"], cache, feeds=feeds, keys=keys)
     (folder / "Packages.sig").unlink()
     with pytest.raises(SignatureError, match="there is no signature"):
-        add_packages(small_root(), ["ubox"], cache=cache, epoch=EPOCH, feeds=feeds, keys=keys)
+        add_packages(small_root(), ["ubox"], cache, feeds=feeds, keys=keys)
 
 
 def test_a_folder_of_packages_without_a_list_is_the_users_own(tmp_path: Path) -> None:
@@ -399,12 +407,12 @@ def test_a_folder_of_packages_without_a_list_is_the_users_own(tmp_path: Path) ->
         (folder / name).unlink()
     feeds = [Feed("mine", str(folder))]
     cache = Cache(tmp_path / "cache")
-    tree, report = add_packages(small_root(), ["block-mount"], cache=cache, epoch=EPOCH, feeds=feeds)
+    tree, report = add_packages(small_root(), ["block-mount"], cache, feeds=feeds)
     assert read_status(tree).installed.keys() >= {"block-mount", "libuci20130104", "ubox"}
     assert report.to_json()["feeds"][0]["signature"] is None
     (folder / "broken.ipk").write_bytes(b"<html>")
     with pytest.raises(LivebuilderError, match=r"broken\.ipk is no OpenWrt package"):
-        add_packages(small_root(), ["ubox"], cache=cache, epoch=EPOCH, feeds=feeds)
+        add_packages(small_root(), ["ubox"], cache, feeds=feeds)
 
 
 @pytest.mark.parametrize(("name", "says"), [("none", "does not exist"), ("empty", "neither Packages nor .ipk files")])
