@@ -5,9 +5,9 @@ LIVEBUILDER_DEBIAN_ROOTFS may name an archive that debootstrap or mmdebstrap mad
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,22 +33,26 @@ def build(archive: Path, folder: Path, *settings: str) -> BuiltImage:
     return BuiltImage(folder)
 
 
-def two_days(image: BuiltImage, folder: Path, *, machine: str) -> tuple[str, str]:
+ROM = {"ext2": "/dev/root /rom ext", "squashfs": "overlay /rom overlay ro,"}
+
+
+def two_days(images: Sequence[BuiltImage], folder: Path, *, machine: str) -> tuple[str, str]:
     """A file made on the first day is there on the second; what process 1 is, and the processor the kernel is for."""
     stick = stick_image(folder / "stick.img")
-    for day in (1, 2):
+    for day, image in enumerate(images, 1):
         with booting(image, machine=machine, sticks=[Stick(stick)], log=folder / f"{day}.log") as session:
             boot, shell = observe(session)
-            assert (boot.record.root.mode, boot.record.root.device) == ("ext2", "/dev/loop7")
+            root = boot.record.root
+            assert (root.mode, root.device) == (image.manifest["root"]["mode"], "/dev/loop7")
             assert boot.record.storage.state == "persistent"
             mounts = shell.run("cat /proc/mounts").output
+            assert re.search(r"^overlayfs:/overlay / overlay ", mounts, re.MULTILINE)
+            assert re.search(rf"^{ROM[root.mode]}", mounts, re.MULTILINE)
+            assert re.search(r"^/dev/sda1 /overlay ext4 ", mounts, re.MULTILINE)
             said = shell.run("tr '\\0' ' ' </proc/1/cmdline; uname -m; ls /rom/etc/kept; cat /etc/kept").output
             if day == 1:
                 assert shell.run("echo kept >/etc/kept; sync").status == 0
                 power_off(session)
-    assert re.search(r"^overlayfs:/overlay / overlay ", mounts, re.MULTILINE)
-    assert re.search(r"^/dev/root /rom ext", mounts, re.MULTILINE)
-    assert re.search(r"^/dev/sda1 /overlay ext4 ", mounts, re.MULTILINE)
     assert "No such file" in said and said.endswith("kept\n")
     assert read_file(stick, "upper/etc/kept") == b"kept\n"
     first, processor = said.splitlines()[0].rsplit(maxsplit=1)
@@ -62,13 +66,15 @@ def test_a_debian_with_sysvinit(tmp_path: Path) -> None:
     (tmp_path / "files/etc").mkdir(parents=True)
     (tmp_path / "files/etc/inittab").write_bytes(inittab + CONSOLE.encode())
     image = build(archive, tmp_path / "out", f"root.files={tmp_path / 'files'}")
-    first, _ = two_days(image, tmp_path, machine="pc-modern" if given else "pc-2000")
+    first, _ = two_days([image, image], tmp_path, machine="pc-modern" if given else "pc-2000")
     assert first.startswith("init [2]")
 
 
-def test_busybox_on_a_64_bit_processor(tmp_path: Path) -> None:
+def test_busybox_on_a_64_bit_processor_as_ext2_and_then_as_squashfs(tmp_path: Path) -> None:
     archive = write_archive(busybox_root("amd64"), tmp_path / "root.tar.gz")
-    image = build(archive, tmp_path / "out", "kernel.flavour=amd64")
-    packages = json.loads((tmp_path / "out/manifest.json").read_bytes())["packages"]
-    assert {package["architecture"] for package in packages} == {"amd64"}
-    assert two_days(image, tmp_path, machine="pc-modern") == ("init", "x86_64")
+    images = [
+        build(archive, tmp_path / mode, "kernel.flavour=amd64", f"root.mode={mode}") for mode in ("ext2", "squashfs")
+    ]
+    for image in images:
+        assert {package["architecture"] for package in image.manifest["packages"]} == {"amd64"}
+    assert two_days(images, tmp_path, machine="pc-modern") == ("init", "x86_64")
