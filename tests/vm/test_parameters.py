@@ -1,4 +1,7 @@
-"""Every boot parameter of docs/boot-parameters.md, typed at the menu of the disc that users get."""
+"""Every boot parameter of docs/boot-parameters.md, typed at the menu of a disc.
+
+The first is the disc that users get; the others boot in half the time, with the same menu and the same /init.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +79,11 @@ class TestWordsBehindAnEntry:
             assert re.search(rf"^\++ {command}$", chosen.text, re.MULTILINE), command
 
 
-def test_lb_storage_off_leaves_a_good_stick_alone(default_image: BuiltImage, tmp_path: Path) -> None:
+def test_lb_storage_off_leaves_a_good_stick_alone(small_image: BuiltImage, tmp_path: Path) -> None:
     """Entry 2, by its number on the keyboard; and what the other tests' words do does not happen by itself."""
     stick = stick_image(tmp_path / "stick.img")
     before = stick.read_bytes()
-    with at_the_menu(default_image, sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
+    with at_the_menu(small_image, sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
         session.press("2", "ret")
         boot, _ = observe(session)
         power_off(session)
@@ -97,10 +100,10 @@ def test_lb_storage_off_leaves_a_good_stick_alone(default_image: BuiltImage, tmp
     assert boot.record.parameters.unknown == [] and boot.record.warnings == []
 
 
-def test_lb_rescue_gives_a_shell_before_the_stick_and_exit_goes_on(default_image: BuiltImage, tmp_path: Path) -> None:
+def test_lb_rescue_gives_a_shell_before_the_stick_and_exit_goes_on(small_image: BuiltImage, tmp_path: Path) -> None:
     """Entry 3, by its number on the serial line."""
     stick = stick_image(tmp_path / "stick.img")
-    with at_the_menu(default_image, sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
+    with at_the_menu(small_image, sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
         session.type_line("3")
         session.wait_for(r"livebuilder: rescue shell: the root is built at /newroot", timeout_seconds=SECONDS)
         session.wait_for(RESCUE_PROMPT, timeout_seconds=SECONDS)
@@ -125,7 +128,7 @@ class Absence:
 
 
 @pytest.fixture(scope="module")
-def absence(default_image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Absence:
+def absence(small_image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Absence:
     """`serial`, by its name; the clock counts the guest's instructions, so that a busy host does not make it late."""
     folder = tmp_path_factory.mktemp("absence")
     blank = folder / "blank.img"
@@ -138,7 +141,7 @@ def absence(default_image: BuiltImage, tmp_path_factory: pytest.TempPathFactory)
     before = {name: path.read_bytes() for name, path in paths.items()}
     sticks = [Stick(path, serial=name.upper()) for name, path in paths.items()]
     with at_the_menu(
-        default_image, sticks=sticks, machine="pc-2000", extra=("-icount", "shift=3"), log=folder / "boot.log"
+        small_image, sticks=sticks, machine="pc-2000", extra=("-icount", "shift=3"), log=folder / "boot.log"
     ) as session:
         session.type_line("serial lb.settle=8 loglevel=7")
         boot, shell = observe(session)
