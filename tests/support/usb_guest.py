@@ -131,7 +131,7 @@ def usb_guest(
         )
     ]
     guest = Guest(
-        machine=machine_named("pc-modern"), boot=KernelBoot(*boot, append="console=ttyS0,115200n8 quiet panic=-1"),
+        machine=machine_named("pc-modern"), boot=KernelBoot(*boot, append="console=ttyS0,115200n8 quiet panic=-1 cryptomgr.notests"),
         sticks=tuple(sticks), memory_bytes=1024 * MIB, extra=("-global", "qemu-xhci.p3=15", *virtfs, *extra),
     )  # fmt: skip
     with run_guest(guest, log=log, accelerator=TCG) as session:
