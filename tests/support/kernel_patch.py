@@ -26,11 +26,8 @@ def kernel_without_devtmpfs(image: bytes) -> bytes:
 
 def _pack(plain: bytes, most_bytes: int) -> bytes:
     """The xz stream, as the kernel's own scripts/xz_wrap.sh makes it, with nothing behind its end but zeros."""
-    for preset in (6, 9 | lzma.PRESET_EXTREME):
-        filters = [
-            {"id": lzma.FILTER_X86},
-            {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": 32 * _MIB},
-        ]
+    for effort in ({"preset": 6, "nice_len": 128}, {"preset": 9 | lzma.PRESET_EXTREME}):  # the kernel's, and a bit more
+        filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "dict_size": 32 * _MIB, **effort}]
         packed = lzma.compress(plain, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=filters)
         if len(packed) <= most_bytes:
             return packed.ljust(most_bytes, b"\0")
