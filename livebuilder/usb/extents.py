@@ -66,6 +66,8 @@ class Extent:
                         f"{self.source.path} ends at {render_size(place)}, before all of it was read"
                     )
                 done += count
+            # What follows is read while this is used (mm/fadvise.c).
+            os.posix_fadvise(stream.fileno(), self.source.offset + done, self.length, os.POSIX_FADV_WILLNEED)
 
 
 def aligned(length: int) -> memoryview:
