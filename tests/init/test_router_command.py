@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from livebuilder.process import Completed
 from tests.support.builds import snapshot
-from tests.support.router import SHELLS, Router, wait_for_commands
+from tests.support.router import SHELLS, Router, wait_for, wait_for_commands
 from tests.support.status import make_running_router, write_facts, write_record
 
 STICK = "overlay/.livebuilder"
@@ -430,7 +432,7 @@ def test_a_change_that_nobody_confirms_is_taken_back(router: Router) -> None:
     assert settings(router) == before and router.read("etc/livebuilder/wan") == "00:0d:b9:00:00:01\n"
     assert not (router.root / "etc/livebuilder/pending").exists()
     assert "the last change was not confirmed: the settings are as they were before it" in said(router, "status")
-    assert not (router.root / "tmp/run/router/lock").is_symlink()
+    assert not (router.root / "tmp/lock/change").is_symlink()
 
 
 @pytest.mark.parametrize("meanwhile", ["confirmed", "another change"])
@@ -479,11 +481,100 @@ def test_a_change_that_cannot_be_written_is_taken_back(router: Router) -> None:
     assert settings(router) == before and not (router.root / "etc/livebuilder/pending").exists()
 
 
-def test_two_commands_do_not_change_things_at_once(router: Router) -> None:
+# --- one at a time -------------------------------------------------------------------------------------------------
+
+
+def test_while_something_else_is_at_it_nothing_is_changed(router: Router) -> None:
     (router.root / "proc/4242").mkdir()
-    (router.root / "tmp/run/router/lock").symlink_to("4242")
-    for words in (["save"], ["revert"], ["set", "lan", "10.1.1.1/24"]):
-        assert "another router command is at work" in refused(router, *words)
-    assert router.script("usr/bin/router", "confirm").returncode == 1
+    (router.root / "tmp/lock").mkdir(exist_ok=True)
+    (router.root / "tmp/lock/change").symlink_to("4242")
+    for number, word in enumerate(("save", "confirm"), 1):
+        assert "the network or another router command is at work" in refused(router, word)
+        assert router.commands == ["sleep 0.1"] * 300 * number
     (router.root / "proc/4242").rmdir()
     assert said(router, "save") == "Saved as 1.\n", "the other was killed"
+
+
+_LEASE = {"ip": "10.1.1.33", "mask": "24", "router": "10.1.1.254", "dns": "", "lease": "600"}
+# Whoever comes to one command stays there until the test lets it go on; whoever waits for a turn does wait.
+_HOLDING = """#!/bin/sh
+echo "$*" >>"$RECORD"
+case $* in
+'HELD_AT') while [ -e "$RECORD.held" ]; do sleep 0.02; done ;;
+'sleep 0.1') sleep 0.02 ;;
+esac
+"""
+
+
+def hold(router: Router, command: str) -> Path:
+    """Let everybody stop at this command until the file is gone."""
+    held = Path(f"{router.record}.held")
+    held.touch()
+    router.record.unlink(missing_ok=True)
+    (router.root.parent / "recorder").write_text(_HOLDING.replace("HELD_AT", command))
+    return held
+
+
+def use_real_processes(router: Router) -> None:
+    """Who holds something is looked for among the processes there are."""
+    router.snippet("")  # makes the recorder
+    shutil.rmtree(router.root / "proc")
+    (router.root / "proc").symlink_to("/proc")
+
+
+def get_lease(router: Router) -> Completed:
+    """WAN gets an address of 10.1.1.0/24, from the client that the router started."""
+    script = f"{router.shell} '{router.root}/lib/router/udhcpc' bound"
+    return router.sh(["-c", f"echo $$ >'{router.root}/tmp/run/router-client.pid'; {script}; exit $?"], env=_LEASE)
+
+
+@pytest.mark.parametrize(
+    ("first", "held_at", "meanwhile", "in_the_end"),
+    [
+        ("set lan", "sync", "192.168.1.1", "192.168.1.1"),
+        ("take back", "sync", "10.1.1.1", "192.168.1.1"),
+        ("lease", "sleep 2", "192.168.1.1", "172.16.1.1"),
+    ],
+)
+def test_a_change_and_a_lan_that_moves_by_itself_exclude_each_other(
+    router: Router, first: str, held_at: str, meanwhile: str, in_the_end: str
+) -> None:
+    """Whoever comes second waits until the first is through, and then neither's work is lost."""
+    use_real_processes(router)
+    lease = partial(get_lease, router)
+    set_lan = partial(router.script, "usr/bin/router", "set", "lan")
+    if first == "set lan":
+        work = [partial(set_lan, "10.1.1.1/24"), lease]
+    elif first == "lease":
+        work = [lease, partial(set_lan, "172.16.1.1/24")]
+    else:
+        set_lan("10.1.1.1/24")
+        set_lan("172.16.1.1/24", env=_SSH)
+        wait_for(lambda: any("setsid" in command for command in router.commands))
+        work = [partial(router.script, "lib/router/pending", "network restart lan"), lease]
+    write_facts(router, "lan", address="10.1.1.1", prefix="24", ports="eth1", moved_from="", reason="")
+    held = hold(router, held_at)
+    with ThreadPoolExecutor() as both:
+        done = [both.submit(work[0])]
+        wait_for(lambda: held_at in router.commands)
+        done.append(both.submit(work[1]))
+        wait_for(lambda: router.commands.count("sleep 0.1") >= 5)
+        assert options(router, "network", "lan", "ipaddr") == [meanwhile]
+        held.unlink()
+    assert [(one.result().returncode, one.result().stderr) for one in done] == [(0, "")] * 2
+    assert options(router, "network", "lan", "ipaddr") == [in_the_end]
+    assert not list((router.root / "tmp/lock").iterdir())
+
+
+def test_one_after_the_other_though_each_is_killed(router: Router) -> None:
+    """The turn of one who died is had by one of those who wait for it, not by two that both saw him dead."""
+    use_real_processes(router)
+    look = 'readlink() { command readlink "$1"; sleep 0.05; }'  # so that others look meanwhile
+    inside = 'mkdir "$ROOT/inside" && sleep 0.1 && echo >>"$ROOT/count" && rmdir "$ROOT/inside"'
+    libraries = '. "$ROOT/lib/functions.sh"\n. "$ROOT/lib/router/lock.sh"'
+    router.write("once", f"{libraries}\n{look}\ntake_turn it\n{inside}\nkill -9 $$\n")
+    script = f'for _ in 1 2 3; do {router.shell} "$ROOT/once"; done'
+    with ThreadPoolExecutor(4) as workers:
+        done = list(workers.map(lambda _: router.sh(["-c", script]), range(4)))
+    assert not any("mkdir" in one.stderr for one in done), done
+    assert router.read("count") == "\n" * 12

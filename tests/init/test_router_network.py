@@ -6,13 +6,12 @@ tests/tools/test_router_network.py has the same scripts at work.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router
+from tests.support.router import SHELLS, Router, make_router, wait_for
 
 _CARDS = {"eth0": "8139too", "eth1": "ne2k-pci", "eth2": "e100"}
 _LAN_UP = [
@@ -63,15 +62,8 @@ def _facts(router: Router, name: str) -> dict[str, str]:
 
 def _commands_with(router: Router, *wanted: str) -> list[str]:
     """What was run, when what is run in the background has been: all of `wanted`."""
-    _wait(lambda: set(wanted) <= set(router.commands))
+    wait_for(lambda: set(wanted) <= set(router.commands))
     return router.commands
-
-
-def _wait(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- addresses -----------------------------------------------------------------------------------------------------
@@ -403,6 +395,22 @@ def test_the_lan_moves_out_of_the_way_of_the_wan(router: Router) -> None:
     assert _facts(router, "lan").items() >= {"address": "192.168.2.1", "moved_from": "192.168.1.1"}.items()
     assert "the LAN has moved from 192.168.1.1 to 192.168.2.1" in router.read("dev/tty1")
     assert not any("br-lan" in command for command in _report(router, "renew", lease)), "it moves once"
+
+
+def test_a_lan_that_was_set_anew_gets_out_of_the_way_too(router: Router) -> None:
+    """A change that is taken back, say, when WAN has changed meanwhile."""
+    _wan_waits(router)
+    _configure(router, "device auto")
+    _report(router, "bound", {**_LEASE, "ip": "192.168.1.33"})
+    router.record.unlink()
+    for address in ("192.168.1.1", "10.1.1.1"):
+        assert router.snippet(f"config_set network lan ipaddr {address}").returncode == 0
+        router.service("network", "restart", "lan")
+    assert [command for command in router.commands if command.startswith(("ip addr", "tell"))] == [
+        "ip addr add 192.168.1.1/24 broadcast + dev br-lan", "ip addr add 192.168.2.1/24 broadcast + dev br-lan",
+        "tell ifupdate lan br-lan", "ip addr add 10.1.1.1/24 broadcast + dev br-lan", "tell ifupdate lan br-lan",
+    ]  # fmt: skip
+    assert _facts(router, "lan").items() >= {"address": "10.1.1.1", "moved_from": ""}.items()
 
 
 # --- static, PPPoE, what is wrong ----------------------------------------------------------------------------------

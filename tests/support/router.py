@@ -7,7 +7,7 @@ and fails when a pattern of `failing` says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,8 +112,14 @@ def make_router(folder: Path, shell: str) -> Router:
     return router
 
 
-def wait_for_commands(router: Router, count: int) -> None:
-    """Until that many are recorded: some run in the background."""
-    deadline = time.monotonic() + 10
-    while len(router.commands) < count and time.monotonic() < deadline:
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Some things are done in the background."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_for_commands(router: Router, count: int) -> None:
+    """Until that many are recorded."""
+    wait_for(lambda: len(router.commands) >= count)

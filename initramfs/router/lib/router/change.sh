@@ -7,24 +7,22 @@ PENDING=$ROOT/etc/livebuilder/pending
 WATCHER=$ROOT/tmp/run/router/pending.pid # whose change it is: an earlier one's watcher must not take back a later one
 PATIENCE=60
 
-# lock: one command at a time; it ends with the command. 1 when another is at it.
+# lock: nobody else changes the settings or the network until unlock, or the end of this command.
 lock() {
-    mkdir -p "$ROOT/tmp/run/router"
-    _lock=$ROOT/tmp/run/router/lock
-    if ! ln -s "$$" "$_lock" 2>/dev/null; then
-        [ ! -d "$ROOT/proc/$(readlink "$_lock")" ] || return 1
-        ln -sfn "$$" "$_lock" # its command was killed
-    fi
-    trap 'rm -f "$_lock"' EXIT
+    take_turn change "$@" || return
+    trap unlock EXIT
 }
 
 unlock() {
-    rm -f "$_lock"
+    end_turn change
     trap - EXIT
 }
 
+# lock_or_fail: whoever types does not wait for ever.
+lock_or_fail() { lock 300 || fail "the network or another router command is at work" "the same again in a moment"; }
+
 begin_change() {
-    lock || fail "another router command is at work" "the same again in a moment"
+    lock_or_fail
     [ ! -e "$PENDING" ] || fail "a change waits for its confirmation" "router confirm   # or wait: it is taken back"
     trap '' HUP INT
     set -- config
@@ -42,6 +40,7 @@ assign() {
 # end_change "SERVICE ACTION"...: these read the new settings.
 end_change() {
     settle
+    unlock # the network's service wants its turn
     tell_services "$@"
 }
 
@@ -74,7 +73,7 @@ settle() {
 }
 
 confirm_change() {
-    lock || fail "the change is being taken back at this moment" "router status"
+    lock_or_fail
     [ -e "$PENDING" ] || fail "no change waits for a confirmation" "router status"
     settle
     echo "The change stays."

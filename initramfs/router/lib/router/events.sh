@@ -2,7 +2,8 @@
 # Who wants to know what happens to a network joins as in OpenWrt: a file /etc/hotplug.d/iface/NN-name.
 
 # iface_event ACTION INTERFACE DEVICE: read every file there, in order, each in a shell of its own, with ACTION
-# (ifup, ifdown, ifupdate), INTERFACE (lan, wan, wan6) and DEVICE set and the shared functions at hand.
+# (ifup, ifdown, ifupdate), INTERFACE (lan, wan, wan6) and DEVICE set and the shared functions at hand. The turn to change
+# things is the caller's: what wants it too (router save, network restart) goes into the background.
 iface_event() {
     for _script in "$ROOT"/etc/hotplug.d/iface/*; do
         [ -f "$_script" ] || continue

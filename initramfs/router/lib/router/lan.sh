@@ -16,10 +16,19 @@ lan_down() {
     run ip link del "$LAN" || run ip link set "$LAN" name eth%d
 }
 
-# lan_again: the settings have changed. Every device is made to ask for a new address.
+# lan_again: the settings have changed, maybe to what they were before WAN got the address it has.
 lan_again() {
     config_load network
     lan_address
+    facts_get _address wan address
+    facts_get _prefix wan prefix
+    facts_get _gateway wan gateway
+    lan_evade "$_address" "$_prefix" "$_gateway" || :
+    lan_tell
+}
+
+# lan_tell: every device is made to ask for a new address.
+lan_tell() {
     iface_event ifupdate lan "$LAN"
     lan_wake
 }
@@ -38,7 +47,7 @@ lan_address() {
     run ip -4 addr flush dev "$LAN"
     run ip addr add "$address/$LENGTH" broadcast + dev "$LAN"
     run ip link set "$LAN" up
-    facts_change lan "address=$address" "prefix=$LENGTH" "reason=$reason"
+    facts_change lan "address=$address" "prefix=$LENGTH" moved_from= "reason=$reason"
 }
 
 # lan_join CARD: make it a port of the bridge.
@@ -71,19 +80,20 @@ lan_leave() {
 }
 
 # lan_yield ADDRESS PREFIX GATEWAY: the provider's network cannot be changed, so the LAN moves when both are the same.
-lan_yield() {
+lan_yield() { ! lan_evade "$@" || lan_tell; }
+
+# lan_evade: the same, and tell no device; 1 when there is no need.
+lan_evade() {
     facts_get address lan address
     facts_get prefix lan prefix
-    overlap "$address" "$prefix" "$1" "$2" || overlap "$address" "$prefix" "${3:-$1}" 32 || return 0
-    free_lan "$1" "$2" || return 0
+    overlap "$address" "$prefix" "$1" "$2" || overlap "$address" "$prefix" "${3:-$1}" 32 || return 1
+    free_lan "$1" "$2" || return 1
     _before=$address
     config_set network lan ipaddr "$FREE" && config_set network lan netmask 255.255.255.0
     config_load network
     lan_address
     facts_change lan "moved_from=$_before"
     say "network: WAN uses $1/$2 too, so the LAN has moved from $_before to $address: http://$address/"
-    iface_event ifupdate lan "$LAN"
-    lan_wake
 }
 
 # lan_wake: take the link away for a moment, which makes every PC ask for an address anew.
