@@ -28,7 +28,7 @@ decide_reset() {
     elif ! ask_for_reset; then
         warn "lb.reset: nothing was reset, since yes was not typed"
     elif ! mark_reset; then
-        warn "lb.reset: nothing was reset: $STORAGE_DEVICE takes no more files"
+        warn "lb.reset: nothing was reset: $STORAGE_DEVICE takes no more files; in failsafe mode some can be deleted"
     fi
 }
 
@@ -47,11 +47,17 @@ ask_for_reset() {
     [ "$HEARD" = yes ]
 }
 
+# mark_reset: a rename needs no room, but the folders and the mark do: they come first, so that what was begun can be ended.
 mark_reset() {
     reset_number=1
     while [ -e "$stamp/old/$reset_number" ]; do reset_number=$((reset_number + 1)); done
     printf '%s\n' "$reset_number $BY_MAC" >"$STATE/reset"
-    run mkdir -p "$stamp/old/$reset_number" && place_on_stick "$STATE/reset" "$RESET_MARK" && run sync
+    place_mark || { free_room && place_mark; }
+}
+
+place_mark() {
+    run mkdir -p "$stamp/old/$reset_number/$STAMP_FOLDER" ${BY_MAC:+"$stamp/old/$reset_number/$MACHINES"} &&
+        place_on_stick "$STATE/reset" "$RESET_MARK" && run sync
 }
 
 # put_settings_aside: what this start would lay over the root, and what /init noted about it. What is in its place
@@ -62,7 +68,7 @@ put_settings_aside() {
         "$STAMP_FOLDER/aside" "$STAMP_FOLDER/stale" "$STAMP_FOLDER/files" "$STAMP_FOLDER/image"; do
         reset_to=$reset_old/$reset_name
         if [ ! -e "$STICK/$reset_name" ] || [ -e "$reset_to" ]; then continue; fi
-        run mkdir -p "${reset_to%/*}" && run mv "$STICK/$reset_name" "$reset_to" ||
+        run mv "$STICK/$reset_name" "$reset_to" ||
             problem "/$reset_name could not be renamed" || return
     done
     [ "$reset_by_mac" != "$BY_MAC" ] || BY_MAC=''

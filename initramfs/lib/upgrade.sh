@@ -8,6 +8,7 @@
 #   .livebuilder/files   that image's files: HASH PATH, as in the image's own etc/livebuilder/files
 #   .livebuilder/stale   HASH PATH of what is stale, with the hash of the file that it was made from; "-": not known
 #   .livebuilder/aside/  what lb.stale=hide took out of upper/
+#   .livebuilder/room    nothing, but the room that lb.reset needs when the stick is full
 
 IMAGE_FILES=etc/livebuilder/files
 STAMP_FOLDER=.livebuilder
@@ -61,11 +62,18 @@ is_same() { [ -f "$STICK/upper/$1" ] && cmp -s "$STICK/upper/$1" "$NEW_ROOT/$1";
 # stamp_stick: what is stale first and the mark last, so that a power cut leaves a comparison that is made again.
 stamp_stick() {
     place_on_stick "$STATE/stale" stale && place_on_stick "$NEW_ROOT/$IMAGE_FILES" files &&
-        printf '%s\n' "$LB_BUILD $LB_NAME $LB_RELEASE" >"$STATE/image" && place_on_stick "$STATE/image" image
+        printf '%s\n' "$LB_BUILD $LB_NAME $LB_RELEASE" >"$STATE/image" && place_on_stick "$STATE/image" image &&
+        keep_room
 }
 
+keep_room() { [ -e "$stamp/room" ] || printf '%131072s' '' >"$stamp/room" || run rm -f "$stamp/room"; }
+
+free_room() { [ -e "$stamp/room" ] && run rm "$stamp/room" && run sync; }
+
 place_on_stick() {
-    run cp "$1" "$stamp/$2.new" && run sync && run mv -f "$stamp/$2.new" "$stamp/$2"
+    run cp "$1" "$stamp/$2.new" && run sync && run mv -f "$stamp/$2.new" "$stamp/$2" && return
+    run rm -f "$stamp/$2.new" # what there was of it took the last room of a full stick
+    return 1
 }
 
 # read_stale: STALE_FILES, of what is still there; with lb.stale=hide each of them goes aside.

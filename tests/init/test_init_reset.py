@@ -139,7 +139,22 @@ def test_a_stick_that_takes_no_mark_is_left_as_it_is(machine: InitMachine) -> No
     before = content(machine.root / "stick")
     reset(machine)
     assert content(machine.root / "stick") == before
-    assert "nothing was reset: /dev/sdb1 takes no more files" in machine.console
+    assert "nothing was reset: /dev/sdb1 takes no more files; in failsafe mode some can be deleted" in machine.console
+
+
+@pytest.mark.parametrize("command", ["mkdir", "cp"])
+def test_a_full_stick_has_room_for_it(machine: InitMachine, command: str) -> None:
+    """Which the first start with an image has kept free."""
+    fill(machine)
+    assert machine.call("keep_room").returncode == 0
+    room = machine.root / "stick/.livebuilder/room"
+    assert room.stat().st_size == 128 * 1024
+    answer(machine, "yes\n")
+    machine.hooks[command] = f"if [ -e '{room}' ]; then echo 'No space left on device' >&2; exit 1; fi"
+    reset(machine)
+    kept = {f".livebuilder/old/1/{name}": text for name, text in _SETTINGS.items()}
+    assert content(machine.root / "stick") == {**kept, **_OTHERS}
+    assert "those before are in /overlay/.livebuilder/old/1" in machine.console
 
 
 def test_what_cannot_be_renamed_is_told_and_tried_again(machine: InitMachine) -> None:

@@ -44,7 +44,7 @@ def test_a_stick_is_marked_with_the_image(machine: InitMachine) -> None:
     stamp = machine.root / "stick/.livebuilder"
     assert (stamp / "image").read_text() == "bbbb attic 2\n"
     assert (stamp / "files").read_text() == NEW
-    assert sorted(path.name for path in stamp.iterdir()) == ["files", "image", "stale"]
+    assert sorted(path.name for path in stamp.iterdir()) == ["files", "image", "room", "stale"]
     written = len(machine.commands)
     assert check(machine) == ["bbbb attic 2", "0", "0", ""]
     assert len(machine.commands) == written, "the same image again writes nothing"

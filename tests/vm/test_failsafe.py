@@ -10,7 +10,7 @@ from livebuilder.vm.machine import Stick
 from tests.support.boots import SECONDS, booting, observe, power_off, shows
 from tests.support.builds import BuiltImage, run_main
 from tests.support.ssh import Ssh, free_port, wait_for_ssh
-from tests.support.sticks import ext4_state, list_folder, read_file, stick_image
+from tests.support.sticks import ext4_state, fill_ext4, list_folder, read_file, stick_image
 from tests.vm.conftest import build_small
 
 pytestmark = pytest.mark.vm
@@ -100,6 +100,8 @@ class TestGettingBackIn:
     def test_a_reset_that_the_keyboard_says_yes_to_puts_everything_aside(
         self, image: BuiltImage, stick: Path, tmp_path: Path
     ) -> None:
+        """On a stick with no block left, which is what may have locked somebody out."""
+        fill_ext4(stick)
         keyboard = ("-device", "usb-kbd,bus=usb.0")
         with booting(
             image, "lb.reset", sticks=[Stick(stick)], log=tmp_path / "reset.log", loglevel=7, extra=keyboard
@@ -109,10 +111,12 @@ class TestGettingBackIn:
             boot, shell = observe(session)
             seen = shell.run("cat /root/note /etc/shared /etc/banner.mine").output
             old = shell.run(f"cat {OLD}/upper/etc/shared {OLD}/{_NOTE}").output
-            assert shell.run("echo new >/root/note").status == 0
+            assert shell.run("rm /overlay/filler* && sync && echo new >/root/note").status == 0
             power_off(session)
         assert (boot.record.storage.state, boot.record.storage.by_mac) == ("persistent", None)
-        assert boot.record.warnings == [f"the settings were reset: those before are in {OLD}"]
+        full, was_reset = boot.record.warnings
+        assert full.startswith("/dev/sda1 is full")
+        assert was_reset == f"the settings were reset: those before are in {OLD}"
         assert f"WARNING: the settings were reset: those before are in {OLD}" in boot.login
         assert "all machines" not in seen and "this machine" not in seen and "free" not in seen
         assert old == "all machinesfree\n"
