@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from livebuilder.process import run
-from tests.support.router import AWKS, SHELLS, Router, make_router, wait_for_commands
+from tests.support.router import AWKS, Router, wait_for_commands
 
 _SYSTEM = "config timeserver 'ntp'\n\tlist server '0.pool.example.org'\n\tlist server '192.0.2.1'\n"
 _SET_CLOCK = "/lib/router/set-clock /tmp/run/ntpd.conf /tmp/run/ntpd.pid"
@@ -16,9 +16,8 @@ _NTPD = "ntpd -s -f /tmp/run/ntpd.conf -p /tmp/run/ntpd.pid"
 _LEASE = "{end} 00:11:22:33:44:{n} 192.168.1.1{n} pc{n} 01:00:11:22:33:44:{n}"
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     router.write("usr/sbin/ntpd", "").chmod(0o755)
     router.write("etc/config/system", _SYSTEM)
     router.write("proc/uptime", "100000.17 99999.00\n")

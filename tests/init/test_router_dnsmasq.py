@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from livebuilder.process import run
-from tests.support.router import SHELLS, Router, make_router
+from tests.support.router import Router
 
 _LAN = "config dhcp 'lan'\n\toption start '100'\n\toption limit '150'\n\toption leasetime '12h'\n"
 _HOST = "config host\n\toption name 'printer'\n\toption mac '00:11:22:33:44:55'\n\toption ip '192.168.1.20'\n"
 _START = "dnsmasq -C /tmp/run/dnsmasq.conf --conf-dir=/etc/dnsmasq.d"
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     router.write("usr/sbin/dnsmasq", "").chmod(0o755)
     router.write("etc/config/dhcp", _LAN)
     lan(router, "192.168.1.1/24")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router, wait_for_commands
+from tests.support.router import Router, wait_for_commands
 
 _HASH = "$5$salt$hashhashhash"
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     router.write("tmp/run/router/lan", "state=up\naddress=192.168.1.1\nprefix=24\n")
     return router
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from livebuilder.process import run
-from tests.support.router import AWKS, SHELLS, Router, make_router
+from tests.support.router import AWKS, Router
 
 _CONFIG = """\
 # a comment
@@ -27,11 +25,6 @@ config interface "wan" # uplink
 config system
 	option hostname 'second'
 """
-
-
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    return make_router(tmp_path, request.param)
 
 
 # --- config_set ----------------------------------------------------------------------------------------------------

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router
-
-
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    return make_router(tmp_path, request.param)
+from tests.support.router import Router
 
 
 def _get(router: Router, text: str, section: str, option: str) -> str:

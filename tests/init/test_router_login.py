@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router
+from tests.support.router import Router
 
 _QUESTION = "root has no password. Set one now? "
 _LOGIN = "/bin/login -f root"
 _ASKED = "etc/livebuilder/password-asked"
-
-
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    return make_router(tmp_path, request.param)
 
 
 def login(router: Router, typed: str) -> str:

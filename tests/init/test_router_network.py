@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router, wait_for
+from tests.support.router import Router, wait_for
 
 _CARDS = {"eth0": "8139too", "eth1": "ne2k-pci", "eth2": "e100"}
 _LAN_UP = [
@@ -23,9 +22,8 @@ _LAN_UP = [
 _UDHCPC = "udhcpc -f -S -i wan -s /lib/router/udhcpc -x hostname:attic-pc"
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     (router.root / "tmp/lock").mkdir(exist_ok=True)
     (router.root / "sys/class/net").mkdir(parents=True)
     router.write("proc/sys/kernel/hostname", "attic-pc\n")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router
+from tests.support.router import Router
 
 _ALL_MOUNTED = "".join(f"x {target} x rw 0 0\n" for target in ("/proc", "/sys", "/dev", "/dev/pts", "/tmp"))
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     for tty in ("tty1", "ttyS0"):
         router.write(f"dev/{tty}", "")
     router.write("sys/class/tty/ttyS0/type", "4\n")

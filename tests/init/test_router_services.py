@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router, wait_for_commands
+from tests.support.router import Router, wait_for_commands
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     for nic in ("lo", "eth0"):
         (router.root / "sys/class/net" / nic).mkdir(parents=True)
     return router

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.support.router import SHELLS, Router, make_router
+from tests.support.router import Router
 
 _MOUNTS = """\
 proc /proc proc rw 0 0
@@ -21,9 +19,8 @@ tmpfs /mnt/ram tmpfs rw 0 0
 _LAST = ["sync", "mount -o remount,ro /", "mount -o remount,ro /overlay", "sync"]
 
 
-@pytest.fixture(params=SHELLS)
-def router(tmp_path: Path, request: pytest.FixtureRequest) -> Router:
-    router = make_router(tmp_path, request.param)
+@pytest.fixture
+def router(router: Router) -> Router:
     router.write("proc/mounts", _MOUNTS)
     router.write("proc/1/cmdline", "init\0")
     router.write("proc/2/cmdline", "")  # a kernel thread
