@@ -5,6 +5,8 @@ Every network here is one of its own, which nothing of the host can be reached f
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +53,9 @@ def _dhcp(provider: Namespace, folder: Path, network: str) -> Iterator[None]:
         f"pidfile {folder}/udhcpd.pid\nmin_lease 10\n"
         f"option subnet 255.255.255.0\noption router {network}.254\noption dns {network}.254\noption lease 10\n"
     )
-    with provider.running("busybox", "udhcpd", "-f", folder / "udhcpd.conf", log=folder / "udhcpd.log"):
+    log = folder / "udhcpd.log"
+    with provider.running("busybox", "udhcpd", "-f", folder / "udhcpd.conf", log=log):
+        wait_until(log.read_text, lambda said: "started" in said, 20, "it listens")
         yield
 
 
@@ -60,7 +64,7 @@ import socket, sys
 try:
     with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as line:
         line.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
-        print(line.recv(100).decode())
+        print(line.recv(100).decode(), end="")
 except OSError as error:
     print(type(error).__name__)
 """
@@ -116,10 +120,12 @@ def test_the_day_of_a_router(lab: Lab, home: Namespace, provider: Namespace, tmp
         assert lab.address("wan") == ["203.0.113.20/24"]
         assert "default via 203.0.113.254 dev wan" in lab.inside.run("ip", "route").stdout
         _surf(home, provider, tmp_path)
+        _clamp(lab, home, provider, tmp_path)
         _knock(lab, home, provider, tmp_path)
 
     # The provider's network becomes the LAN's: the server refuses the old address, the LAN moves.
     with _dhcp(provider, tmp_path, "192.168.1"):
+        os.kill(int(lab.router.read("tmp/run/router-client.pid")), signal.SIGUSR1)  # as when half the lease is over
         lab.wait_for("wan", state="up", address="192.168.1.20")
         assert lab.wait_for("lan", address="192.168.2.1")["moved_from"] == "192.168.1.1"
         assert lab.address("br-lan") == ["192.168.2.1/24"]
@@ -161,6 +167,22 @@ def _surf(home: Namespace, provider: Namespace, folder: Path) -> None:
         assert "203.0.113.20 - - " in log.read_text() and "192.168.1.50" not in log.read_text()
 
 
+_MSS = """
+import socket
+with socket.create_server(("", 81)) as server:
+    line, _ = server.accept()
+    line.sendall(b"%d" % line.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+"""
+
+
+def _clamp(lab: Lab, home: Namespace, provider: Namespace, folder: Path) -> None:
+    """A line that carries less than both ends believe: they agree on segments that go through it."""
+    lab.inside.run("ip", "link", "set", "wan", "mtu", "1400")
+    with provider.running(sys.executable, "-c", _MSS, log=folder / "mss.log"):
+        said = wait_until(lambda: _ask(home, "203.0.113.254", 81), str.isdigit, 20, "the size of a segment")
+    assert int(said) == 1400 - 40 - 12, "without the headers of IP and TCP, which has the time in it"
+
+
 def _knock(lab: Lab, home: Namespace, provider: Namespace, folder: Path) -> None:
     """From the WAN nothing is open: neither the router's own address, nor that of the LAN, nor a machine there."""
     provider.run("ip", "route", "add", "192.168.1.0/24", "via", "203.0.113.20")
@@ -200,6 +222,23 @@ def _unpack_dhcpv6(folder: Path, programs: Path) -> None:
         (programs / name).chmod(0o755)
 
 
+# A router's advertisement: for ten minutes the way to everywhere, and a prefix to make an address of.
+_ADVERTISEMENT = """
+import socket, struct
+head = struct.pack(">BBHBBHII", 134, 0, 0, 64, 0, 600, 0, 0)
+prefix = struct.pack(">BBBBIII", 3, 4, 64, 0xC0, 600, 600, 0) + socket.inet_pton(socket.AF_INET6, "2001:db8:77::")
+with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+    raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    raw.sendto(head + prefix, ("ff02::1", 0, 0, socket.if_nametoindex("port")))
+"""
+
+
+def _advertise(provider: Namespace, lab: Lab) -> str:
+    """The router's default route by then; it is none until both ends have an address of their link."""
+    provider.run(sys.executable, "-c", _ADVERTISEMENT, check=False)
+    return lab.inside.run("ip", "-6", "route", "show", "default", "dev", "wan").stdout
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("length", [56, 64])
 def test_ipv6_is_what_the_provider_delegates(
@@ -216,16 +255,21 @@ def test_ipv6_is_what_the_provider_delegates(
         f"interface port {{ }};\nhost router {{ duid {duid}; prefix 2001:db8:1200::/{length} 4 8; }};\n"
     )
     server = (lab.folder / "bin/dhcp6s", "-f", "-c", tmp_path / "dhcp6s.conf", "-P", tmp_path / "dhcp6s.pid", "port")
+    lab.configure("device eth1", "proto static", "ipaddr 203.0.113.20", "gateway 203.0.113.254")
+    lab.service("firewall", "boot")
+    lab.service("network", "boot")
+    wait_until(lambda: _advertise(provider, lab), bool, 20, "the provider's router is known")
+    assert lab.facts("ipv6") == {"state": "off", "prefix": "", "reason": "the provider delegates no prefix"}
+    assert lab.inside.run("cat", "/proc/sys/net/ipv6/conf/all/forwarding").stdout == "0\n"
+    for device in ("wan", "br-lan"):
+        assert not any(address.startswith("2001:") for address in lab.address(device, "-6")), device
     with provider.running(*server, log=tmp_path / "dhcp6s.log"):
-        lab.configure("device eth1", "proto static", "ipaddr 203.0.113.20", "gateway 203.0.113.254")
-        lab.service("firewall", "boot")
-        lab.service("network", "boot")
-        assert lab.facts("ipv6") == {"state": "off", "prefix": "", "reason": "the provider delegates no prefix"}
         assert lab.wait_for("ipv6", state="on")["prefix"] == "2001:0db8:1200:0000::/64"
         assert "2001:db8:1200::1/64" in lab.address("br-lan", "-6")
         route = lab.inside.run("ip", "-6", "route", "get", "2001:db8:1200::77").stdout
         assert " dev br-lan " in route
         assert lab.inside.run("cat", "/proc/sys/net/ipv6/conf/all/forwarding").stdout == "1\n"
+        assert "default via fe80::" in lab.inside.run("ip", "-6", "route", "show", "dev", "wan").stdout
     assert lab.wait_for("ipv6", state="off")["reason"] == "the provider has taken its prefix back"
     assert not any(address.startswith("2001:") for address in lab.address("br-lan", "-6"))
     assert lab.inside.run("cat", "/proc/sys/net/ipv6/conf/all/forwarding").stdout == "0\n"

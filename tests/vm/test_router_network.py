@@ -156,6 +156,13 @@ def _far(shell: GuestShell, command: str) -> str:
     return _run(shell, f"nsenter -n -t $(cat /tmp/far) {command}")
 
 
+def _delegate_on(shell: GuestShell, device: str, prefix: str) -> None:
+    """The provider delegates this prefix to the router on that line, and on no other."""
+    host = f"interface {device} {{ }}; host router {{ duid 00:03:00:01:{_LINE_CARD}; prefix {prefix} 60 120; }};"
+    _run(shell, f"[ ! -e /tmp/dhcp6s.pid ] || kill $(cat /tmp/dhcp6s.pid); echo '{host}' >/tmp/dhcp6s.conf")
+    _far(shell, f"dhcp6s -c /tmp/dhcp6s.conf -P /tmp/dhcp6s.pid {device}")
+
+
 def _delegate(session: Session, shell: GuestShell) -> None:
     """A provider who delegates a prefix of IPv6 to a static line, and ceases to."""
     _run(shell, "unshare -n sleep 100000 & echo $! >/tmp/far")
@@ -165,9 +172,7 @@ def _delegate(session: Session, shell: GuestShell) -> None:
         _far(shell, command)
     session.command("set_link", name="far", up=True)
     _run(shell, r"printf '\n\0\0\3\0\1\2\0\0\0\0\2' >/etc/livebuilder/dhcp6c_duid")
-    prefix = f"interface far {{ }}; host router {{ duid 00:03:00:01:{_LINE_CARD}; prefix 2001:db8:1200::/56 60 120; }};"
-    _run(shell, f"echo '{prefix}' >/tmp/dhcp6s.conf")
-    _far(shell, "dhcp6s -c /tmp/dhcp6s.conf -P /tmp/dhcp6s.pid far")
+    _delegate_on(shell, "far", "2001:db8:1200::/56")
     _set_wan(shell, device=_LINE_CARD, proto="static", ipaddr="10.8.8.2", gateway="10.8.8.1")
     _facts(shell, "wan", state="up", address="10.8.8.2", chosen="config")
     assert _facts(shell, "ipv6", state="on")["prefix"] == "2001:0db8:1200:0000::/64"
@@ -176,9 +181,9 @@ def _delegate(session: Session, shell: GuestShell) -> None:
 
 
 def _dial(shell: GuestShell) -> None:
-    """PPPoE with a password."""
+    """PPPoE with a password; IPv6 over it once the provider delegates a prefix there."""
     _run(shell, "mkdir -p /etc/ppp; echo 'me@isp * \"a secret\" *' >/etc/ppp/chap-secrets")
-    _run(shell, "printf 'require-chap\\nms-dns 192.0.2.53\\n' >/etc/ppp/pppoe-server-options")
+    _run(shell, "printf 'require-chap\\nms-dns 192.0.2.53\\n+ipv6\\n' >/etc/ppp/pppoe-server-options")
     _far(shell, "pppoe-server -I far -L 10.9.9.1 -R 10.9.9.2")
     _set_wan(shell, proto="pppoe", username="me@isp", password="a secret")
     wan = _facts(shell, "wan", state="up")
@@ -191,3 +196,10 @@ def _dial(shell: GuestShell) -> None:
     assert _run(shell, "cat /tmp/resolv.conf.auto") == "nameserver 192.0.2.53\n"
     assert _facts(shell, "ipv6")["state"] == "off", "the prefix was the other line's"
     assert "2001:" not in _run(shell, "ip -6 addr show br-lan")
+
+    _delegate_on(shell, "ppp0", "2001:db8:3400::/56")
+    assert _facts(shell, "ipv6", state="on")["prefix"] == "2001:0db8:3400:0000::/64"
+    assert "2001:db8:3400::1/64" in _run(shell, "ip -6 addr show br-lan")
+    _far(shell, "ip addr add 2001:db8:ff::1 dev ppp0")
+    _far(shell, "ip -6 route add 2001:db8:3400::/56 dev ppp0")
+    _far(shell, "ping -c 1 2001:db8:3400::1")
