@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import stat
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from livebuilder.process import Completed, run
 from livebuilder.vm.machine import Media, Stick
 from livebuilder.vm.session import Session
 from livebuilder.vm.shell import CONSOLE_QUESTION, GuestShell
-from tests.support.boots import SECONDS, Boot, at_the_menu, observe, power_off, shows
+from tests.support.boots import SECONDS, Boot, at_the_menu, booting, observe, power_off, shows
 from tests.support.builds import BuiltImage
 from tests.support.ssh import Ssh, free_port, wait_for_ssh
 from tests.support.sticks import ext4_state, extracted, list_folder, stick_image
@@ -32,9 +32,9 @@ def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path) -> None
     """On the first day its owner sets a password and restarts it; the second finds it as it was."""
     stick, port = stick_image(tmp_path / "stick.img"), free_port()
     ssh = Ssh(tmp_path, port)
-    start = partial(at_the_menu, default_image, machine=MACHINE, media=MEDIA, sticks=[Stick(stick)], ssh_port=port)
+    start: dict[str, Any] = {"machine": MACHINE, "sticks": [Stick(stick)], "ssh_port": port}
 
-    with start(log=tmp_path / "first.log") as session:
+    with at_the_menu(default_image, media=MEDIA, log=tmp_path / "first.log", **start) as session:
         session.type_line()
         boot, shell = observe(session)
         assert_persistent(boot)
@@ -58,8 +58,7 @@ def test_two_days_of_a_router(default_image: BuiltImage, tmp_path: Path) -> None
         assert "reboot: Restarting system" in session.text
     assert_clean(stick)
 
-    with start(log=tmp_path / "second.log") as session:
-        session.type_line()
+    with booting(default_image, log=tmp_path / "second.log", **start) as session:
         boot, shell = observe(session)
         assert_persistent(boot)
         assert "root has no password" not in boot.login

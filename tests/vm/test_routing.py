@@ -41,6 +41,7 @@ LISTENER = (
     " --pid-file=/tmp/listener.pid"
 )
 RULE = f"chain user_input {{ meta l4proto {{ tcp, udp }} th dport {LISTENER_PORT} accept; }}"
+SAME_ADDRESS = r"config host\n\toption mac 52:54:00:00:02:02\n\toption ip 10.1.1.20\n"  # for the client
 # A day of leases that last twenty minutes and are renewed after ten.
 RENEWALS = 144
 BATCHES = 12
@@ -109,7 +110,13 @@ def test_two_days_of_a_network(owned_image: BuiltImage, owner: Owner, tmp_path: 
             assert_first_status(status(router), lease, leases_given(provider)[-1])
             assert_page(client)
             assert_ssh_from_lan_only(router, client, provider, owner)
-            assert_closed(router, provider, beside)
+            cut_off(router, client)
+            assert_closed(router, provider, beside)  # which takes about as long as the router waits for a word
+            known = wait_for_status(router, lambda known: known["lan"]["address"] == "192.168.1.1")
+            assert not known["settings"]["pending"] and "was not confirmed" in known["settings"]["notice"]
+            router.run(f"printf '{SAME_ADDRESS}' >>/etc/config/dhcp")
+            cut_off(router, client)
+            lease = assert_confirmed_from_the_new_address(router, client)
             power_off(session)
 
         # The cards are in each other's slots, as after a change in the BIOS.
@@ -121,22 +128,23 @@ def test_two_days_of_a_network(owned_image: BuiltImage, owner: Owner, tmp_path: 
             assert (known["wan"]["mac"], known["wan"]["chosen"]) == (WAN_MAC, "kept")
             assert known["lan"]["ports"] == ["eth1"]
             assert [one["address"] for one in known["leases"]] == [lease.address], "before anybody asked"
+            assert lease.router == known["lan"]["address"] == "10.1.1.1", "it was confirmed"
             assert ssh(client, lease.router).output == "router\n", "the host key is the same"
-            assert_surfing(client, provider, lan="192.168.1", name=PROVIDER_NAME)
+            assert_surfing(client, provider, lan="10.1.1", name=PROVIDER_NAME)
             assert_a_day_of_renewals_costs_nothing(router, client, provider)
 
             session.pull_cable(0)
             wait_for_status(router, lambda known: known["wan"]["state"] == "down")
-            provider.run("/peer/provider 192.168.1")
+            provider.run("/peer/provider 10.1.1")
             session.plug_cable(0)
-            known = wait_for_wan(router, "192.168.1")
-            assert (known["lan"]["address"], known["lan"]["moved_from"]) == ("192.168.2.1", "192.168.1.1")
-            assert "the LAN has moved from 192.168.1.1 to 192.168.2.1" in session.text
+            known = wait_for_wan(router, "10.1.1")
+            assert (known["lan"]["address"], known["lan"]["moved_from"]) == ("192.168.1.1", "10.1.1.1")
+            assert "the LAN has moved from 10.1.1.1 to 192.168.1.1" in session.text
             replug(client)
-            assert_surfing(client, provider, lan="192.168.2", name="192.168.1.1")
+            assert_surfing(client, provider, lan="192.168.1", name="10.1.1.1")
 
             session.unplug("stick0")
-            assert_surfing(client, provider, lan="192.168.2", name="192.168.1.1")
+            assert_surfing(client, provider, lan="192.168.1", name="10.1.1.1")
             known = wait_for_status(router, lambda known: known["settings"]["state"] == "lost")
             assert "is gone" in known["settings"]["reason"]
             assert "CHANGES ARE NO LONGER KEPT" in router.run("router status")
@@ -193,9 +201,13 @@ def assert_page(client: Peer) -> None:
     assert page.startswith("<!doctype html>") and f"{NETWORK}." in page and "Settings are kept" in page
 
 
-def ssh(peer: Peer, address: str, *, key: str = "/tmp/key") -> Answer:
-    """Ask for the host's name with a key; the host's own key is one that `know_host` has told."""
-    return peer.shell.run(f"dbclient -i {key} root@{address} hostname 2>/tmp/ssh", timeout_seconds=60)
+def ssh(peer: Peer, address: str, command: str = "hostname", *, key: str = "/tmp/key") -> Answer:
+    """Run a command there, with a key; the host's own key is one that `know_host` has told."""
+    return peer.shell.run(f"dbclient -i {key} root@{address} {command} 2>/tmp/ssh", timeout_seconds=60)
+
+
+def wait_for_ssh(router: Peer, address: str) -> None:
+    router.run(f"until netstat -ltn | grep -q '{address}:22 '; do sleep 0.2; done", timeout_seconds=SECONDS)
 
 
 def know_host(peer: Peer, host_key: str, *names: str) -> None:
@@ -206,15 +218,34 @@ def know_host(peer: Peer, host_key: str, *names: str) -> None:
 
 def assert_ssh_from_lan_only(router: Peer, client: Peer, provider: Peer, owner: Owner) -> None:
     outside = leases_given(provider)[-1]
-    router.run("until netstat -ltn | grep -q '192.168.1.1:22 '; do sleep 0.2; done", timeout_seconds=SECONDS)
+    wait_for_ssh(router, "192.168.1.1")
     host_key = " ".join(router.run(f"dropbearkey -y -f {HOST_KEY} | grep ^ssh-").split()[:2])
     for peer in (client, provider):
         owner.come_to(peer)
-        know_host(peer, host_key, "192.168.1.1", ROUTER_NAME, outside)
+        know_host(peer, host_key, "192.168.1.1", "10.1.1.1", ROUTER_NAME, outside)
     assert (ssh(client, "192.168.1.1").output, ssh(client, ROUTER_NAME).output) == ("router\n", "router\n")
     client.run("dropbearkey -t ed25519 -f /tmp/stranger >/dev/null")
     assert ssh(client, "192.168.1.1", key="/tmp/stranger").status != 0, "not any key will do"
     assert ssh(provider, outside).status != 0 and "refused" in provider.run("cat /tmp/ssh")
+
+
+def cut_off(router: Peer, client: Peer) -> None:
+    """Over ssh the LAN gets another address, and whoever has asked for that is no longer in its network."""
+    wait_for_ssh(router, "192.168.1.1")
+    said = ssh(client, "192.168.1.1", "router set lan 10.1.1.1/24")
+    assert said.status == 0 and "Without this within 60 seconds all is as before: router confirm" in said.output
+    known = wait_for_status(router, lambda known: known["lan"]["address"] == "10.1.1.1")
+    assert known["settings"]["pending"]
+
+
+def assert_confirmed_from_the_new_address(router: Peer, client: Peer) -> Lease:
+    wait_for_ssh(router, "10.1.1.1")
+    replug(client)
+    lease = wait_for_lease(client, beginning="10.1.1.")
+    assert ssh(client, "10.1.1.1", "router confirm").output == "The change stays.\n"
+    assert not status(router)["settings"]["pending"]
+    assert lease.address == "10.1.1.20", "always the same, as /etc/config/dhcp has it"
+    return lease
 
 
 def assert_closed(router: Peer, provider: Peer, beside: Neighbourhood) -> None:
@@ -296,18 +327,19 @@ def late_answers(*peers: Peer) -> Iterator[None]:
         peer.session.command("object-del", id="late")
 
 
-def test_a_squashfs_on_80_mb(tmp_path: Path) -> None:
-    """The command as its user runs it."""
+def test_a_squashfs_on_80_mb_has_8_to_spare(tmp_path: Path) -> None:
+    """The command as its user runs it: with 72 MB all that is asked for with 80 is there."""
     image = BuiltImage(tmp_path / "image")
     outcome = run_command("build", "--output", image.folder, "--set", "root.mode=squashfs", timeout_seconds=900)
     assert outcome.status == 0, outcome.stderr
     stick = stick_image(tmp_path / "stick.img")
-    words = ("--usb", stick, "--memory", "80M", "--logs", tmp_path / "logs", "--json")
+    words = ("--usb", stick, "--memory", "72M", "--logs", tmp_path / "logs", "--json")
     outcome = run_command("vm", "route", image.iso, *words, timeout_seconds=600)
     assert outcome.status == 0, outcome.stdout + outcome.stderr
     proof = outcome.json
     assert_documented("vm route", proof)
-    assert (proof["success"], proof["machine"], proof["memory_bytes"]) == (True, "pc-2000", 80 * MIB)
+    assert (proof["success"], proof["machine"], proof["memory_bytes"]) == (True, "pc-2000", 72 * MIB)
     assert proof["summary"].startswith("root=squashfs storage=persistent")
     assert proof["fetched"]["bytes"] == FILE_BYTES
     assert set(proof["ports"]["lan"]) >= {22, 53, 80} and proof["ports"]["wan"] == []
+    assert "Out of memory" not in Path(proof["log"]).read_text(errors="replace")
