@@ -130,8 +130,9 @@ def usb_guest(
             f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap{options}",
         )
     ]
+    words = "console=ttyS0,115200n8 quiet panic=-1 cryptomgr.notests"
     guest = Guest(
-        machine=machine_named("pc-modern"), boot=KernelBoot(*boot, append="console=ttyS0,115200n8 quiet panic=-1 cryptomgr.notests"),
+        machine=machine_named("pc-modern"), boot=KernelBoot(*boot, append=words),
         sticks=tuple(sticks), memory_bytes=1024 * MIB, extra=("-global", "qemu-xhci.p3=15", *virtfs, *extra),
     )  # fmt: skip
     with run_guest(guest, log=log, accelerator=TCG) as session:
