@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from livebuilder.vm.machine import Stick
-from tests.support.boots import SECONDS, booting, observe, power_off, shows
+from tests.support.boots import SECONDS, at_the_menu, booting, observe, power_off, shows
 from tests.support.builds import BuiltImage, run_main
 from tests.support.ssh import Ssh, free_port, wait_for_ssh
 from tests.support.sticks import ext4_state, fill_ext4, list_folder, read_file, stick_image
@@ -103,9 +103,9 @@ class TestGettingBackIn:
         """On a stick with no block left, which is what may have locked somebody out."""
         fill_ext4(stick)
         keyboard = ("-device", "usb-kbd,bus=usb.0")
-        with booting(
-            image, "lb.reset", sticks=[Stick(stick)], log=tmp_path / "reset.log", loglevel=7, extra=keyboard
-        ) as session:
+        log = tmp_path / "reset.log"
+        with at_the_menu(image, machine="pc-2000", sticks=[Stick(stick)], log=log, extra=keyboard) as session:
+            session.type_line("reset loglevel=7 cryptomgr.notests")
             session.wait_for(rf"(?s){_QUESTION}.*{_KEYBOARD}|{_KEYBOARD}.*{_QUESTION}", timeout_seconds=SECONDS)
             session.type_on_keyboard("yes")
             boot, shell = observe(session)
