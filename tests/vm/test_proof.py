@@ -1,4 +1,4 @@
-"""The two-boot proof of discs that make it hard: no countdown, no serial console, roots with an init of their own."""
+"""The two-boot proof of discs that make it hard: roots with an init of their own, and some with nothing to prove."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from livebuilder.iso.writer import write_iso
 from livebuilder.vm import scenario
 from livebuilder.vm.accelerator import TCG
 from livebuilder.vm.machine import Media, machine_named
-from livebuilder.vm.scenario import HOSTNAME_CONFIG, TOKEN_PATH, Proof, proof_to_json, two_boot_proof
-from tests.support.builds import BuiltImage, SmallSystem, run_command, shared_folder
+from livebuilder.vm.scenario import TOKEN_PATH, Proof, proof_to_json, two_boot_proof
+from tests.support.builds import BuiltImage, SmallSystem, run_command
 from tests.support.documents import assert_documented
 from tests.support.echo_kernel import echo_kernel
 from tests.support.isos import small_plan
 from tests.support.sticks import ext4_state, read_file, stick_image
-from tests.vm.conftest import build_small
 
 pytestmark = pytest.mark.vm
 
@@ -51,34 +50,6 @@ def prove(iso: Path, folder: Path, *, machine: str = "pc-2000", **how: object) -
     stick = stick_image(folder / "stick.img")
     how = {"accelerator": TCG, "media": Media.CD, **how}
     return two_boot_proof(iso, stick=stick, logs=folder / "logs", machine=machine_named(machine), **how)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def silent_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
-    """A router that waits at its menu for ever and has no serial console."""
-
-    def build(folder: Path) -> None:
-        build_small(folder, "boot.timeout=0", 'boot.console=["tty0"]', "storage.label=attic")
-
-    return BuiltImage(shared_folder(tmp_path_factory, "silent-image", build))
-
-
-# On the other machines the default image is proved: test_router.py, test_command.py.
-def test_a_router_that_waits_at_its_menu_and_has_no_serial_console(silent_image: BuiltImage, tmp_path: Path) -> None:
-    """The command; the router's name is set and kept as well."""
-    logs, machine = tmp_path / "logs", "pc-modern"
-    words = ("--logs", logs, "--json", "--machine", machine)
-    outcome = run_command("vm", "test", silent_image.iso, *words, timeout_seconds=600)
-    assert outcome.status == 0, outcome.stdout + outcome.stderr
-    proof = outcome.json
-    assert_documented("vm test", proof)
-    assert (proof["machine"], proof["success"], proof["reasons"]) == (machine, True, [])
-    first, second, control = proof["boots"]
-    assert first["changed"] == [TOKEN_PATH, HOSTNAME_CONFIG] and second["changed"] == control["changed"] == []
-    assert [boot["hostname"] for boot in proof["boots"]] == ["small", proof["hostname"], "small"]
-    assert [boot["power_off"] for boot in proof["boots"]] == ["poweroff"] * 3
-    assert ext4_state(logs / "stick.img").unmounted
-    assert "F1 help" not in (logs / "first.log").read_text(), "the menu is on the screen alone"
 
 
 def test_a_directory_with_an_init_of_its_own(small_system: SmallSystem, tmp_path: Path) -> None:
