@@ -13,6 +13,7 @@ from livebuilder.kernel.modules import ModuleIndex, module_tree
 from livebuilder.openwrt.change import Change, ChangeKind
 from livebuilder.openwrt.eras import Era
 from livebuilder.openwrt.modules import (
+    LINKED_IN,
     ForeignModules,
     flatten,
     loadable_names,
@@ -89,7 +90,8 @@ def plan_openwrt(
         plain = module_tree(kernel, index, chosen), module_tree(kernel, index, base)
         return OpenwrtPlan(root.release, root.era, prepared, *plain, changes, prepared.warnings, root.added)
     limit = root.era.name_limit
-    more = [path for name in wanted_by_root(root.tree) for path in index.find(name)] if foreign else []
+    wanted = (*wanted_by_root(root.tree), *LINKED_IN) if foreign else ()
+    more = [path for name in wanted for path in index.find(name)]
     tree, dropped = flatten(module_tree(kernel, index, [*chosen, *more]), kernel.release, name_limit=limit)
     early, _ = flatten(module_tree(kernel, index, base), kernel.release, name_limit=limit)
     warnings = [*prepared.warnings]
@@ -97,7 +99,7 @@ def plan_openwrt(
         warnings.append(f"OpenWrt's kmodloader cannot hold the names of these modules, left out: {', '.join(dropped)}")
     if foreign:
         tree, listed = module_layer(_foreign(profile, kernel, index, tree), era=root.era)
-        changes += listed + _lacking(root.tree, index, kernel)
+        changes += listed + _lacking(wanted, index, kernel)
     return OpenwrtPlan(root.release, root.era, prepared, tree, early, changes, tuple(warnings), root.added)
 
 
@@ -110,18 +112,19 @@ def _foreign(profile: Profile, kernel: Kernel, index: ModuleIndex, tree: RootTre
     early = [path for name in _EARLY_FEATURES for path in index.expand(name, may_be_empty=True)]
     listed = [name for name in profile.modules.features if name not in (*_EARLY_FEATURES, *_NOT_LISTED)]
     late = [path for name in listed for path in index.expand(name)]
+    late += [path for name in LINKED_IN for path in index.find(name)]
     extra = profile.modules.extra
     return ForeignModules(
         kernel.release,
         tree,
         early=loadable_names(index, early, named=[module_name(path) for path in early]),
-        late=loadable_names(index, [*late, *index.closure(extra)], named=extra),
+        late=loadable_names(index, [*late, *index.closure(extra)], named=(*extra, *LINKED_IN)),
     )
 
 
-def _lacking(root: RootTree, index: ModuleIndex, kernel: Kernel) -> tuple[Change, ...]:
-    wanted = [name for name in wanted_by_root(root) if not index.find(name) and not index.is_builtin(name)]
-    if not wanted:
+def _lacking(wanted: Sequence[str], index: ModuleIndex, kernel: Kernel) -> tuple[Change, ...]:
+    lacking = [name for name in wanted if not index.find(name) and not index.is_builtin(name)]
+    if not lacking:
         return ()
-    text = f"Linux {kernel.release} has no {', '.join(wanted)}, which lists of the root name"
+    text = f"Linux {kernel.release} has no {', '.join(lacking)}, which the root wants"
     return (Change(ChangeKind.MODULES, text),)

@@ -19,6 +19,8 @@ from livebuilder.tree import Content, Entry, Kind, RootTree, file
 HOME = "lib/modules"
 LATE_LISTS = "etc/modules.d"
 LIST_NAME = "10-livebuilder"
+# Linked into every kernel of OpenWrt's, so that no list of a root names them: br-lan and the VLANs are made of them.
+LINKED_IN = ("bridge", "8021q")
 _SOURCE = "livebuilder"
 # Aliases by which a driver is found to be needed; without one it is for a card that nobody can ask for its name.
 _FOUND_BY = ("alias pci:", "alias usb:", "alias virtio:", "alias hid:", "alias mdio:", "alias serio:")
@@ -120,6 +122,8 @@ def module_layer(foreign: ForeignModules, *, era: Era) -> Changed:
     """What is laid over the root: another kernel's modules, and the lists that load them."""
     lists = list(_list_files(foreign, era))
     layer = RootTree(foreign.tree)
+    # From 24.10 on modprobe gives up over a modules.builtin without OpenWrt's modules.builtin.modinfo beside it.
+    layer.remove(f"{HOME}/{foreign.release}/modules.builtin")
     layer.overlay(RootTree(lists))
     count = sum(is_module(entry.path) for entry in foreign.tree)
     texts = [f"{count} modules of Linux {foreign.release} are in /{HOME}/{foreign.release}, flat"]

@@ -121,7 +121,7 @@ def test_three_days_of_a_procd_root(procd_image: BuiltImage, tmp_path: Path) -> 
     assert "lan=eth0" in hardware and "loop7" in hardware and re.search(r"^52:54:00", hardware, re.MULTILINE)
     assert "/dev/root: No such file" in hardware
     names = set(re.findall(r"^(\w+) ", loaded, re.MULTILINE))
-    assert {"tun", "overlay", "usb_storage", "ext4"} <= names
+    assert {"tun", "overlay", "usb_storage", "ext4", "bridge", "8021q"} <= names
     failed = [line for line in loaded.splitlines() if "can't insert" in line and "No such device" not in line]
     assert not failed and "kmodloader: no " not in loaded
 

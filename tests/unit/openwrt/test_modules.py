@@ -105,6 +105,7 @@ def test_the_old_kernels_modules_leave_and_firmware_stays() -> None:
 @pytest.mark.parametrize(("era", "early"), [(ERAS[0], False), (ERAS[-1], True)])
 def test_the_lists_of_an_era(era: Era, early: bool) -> None:
     tree = RootTree([file(f"{HOME}/{name}.ko", b"") for name in ("usbcore", "ehci-pci", "r8169")])
+    tree.overlay(RootTree([file(f"{HOME}/modules.{name}", "") for name in ("builtin", "dep")]))
     foreign = ForeignModules(RELEASE, tree, early=("usbcore", "ehci-pci"), late=("usbcore", "r8169"))
     layer, changes = module_layer(foreign, era=era)
     lists = {entry.path: entry.content.read().decode() for entry in layer if entry.parent.startswith("etc/modules")}
@@ -114,4 +115,5 @@ def test_the_lists_of_an_era(era: Era, early: bool) -> None:
         }  # fmt: skip
     else:
         assert lists == {"etc/modules.d/10-livebuilder": "usbcore\nehci-pci\nr8169\n"}
+    assert f"{HOME}/modules.builtin" not in layer and f"{HOME}/modules.dep" in layer
     assert changes[0].text == f"3 modules of Linux {RELEASE} are in /{HOME}, flat"
