@@ -15,6 +15,7 @@ class ChangeKind(StrEnum):
     MODES = "modes"
     DEVICES = "devices"
     MODULES = "modules"
+    FIREWALL = "firewall"
     FSTAB = "fstab"
     PREINIT = "preinit"
     BANNER = "banner"

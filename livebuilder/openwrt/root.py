@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -13,11 +14,13 @@ from livebuilder.openwrt.fstab import PATH as FSTAB_PATH
 from livebuilder.openwrt.fstab import add_extroot, find_extroot
 from livebuilder.openwrt.modules import without_modules
 from livebuilder.openwrt.ownership import repair_devices, repair_modes, repair_owners
-from livebuilder.tree import Kind, RootTree, file
+from livebuilder.openwrt.services import service_links
+from livebuilder.tree import Kind, RootTree, file, symlink
 
 HOOK_PATH = "lib/preinit/75_mount_extroot"
 # 10.03.1 and 12.09 make a random one, which with a root that is made anew at every boot never matches the stick's.
 MD5_STAMP_PATH = ".extroot.md5sum"
+TABLES_PATH = "etc/init.d/livebuilder-iptables"
 BANNER_PATH = "etc/banner"
 _SOURCE = "livebuilder"
 
@@ -44,6 +47,9 @@ def prepare_root(
     def hook(tree: RootTree) -> Changed:
         return _add_hook(tree, generated, uuid=uuid)
 
+    def tables(tree: RootTree) -> Changed:
+        return _add_tables(tree, generated)
+
     steps: list[tuple[ChangeKind, Callable[[RootTree], Changed]]] = [
         (ChangeKind.OWNERS, repair_owners),
         (ChangeKind.MODES, repair_modes),
@@ -52,7 +58,7 @@ def prepare_root(
         (ChangeKind.BANNER, _use_banner),
     ]
     if foreign_kernel:
-        steps.append((ChangeKind.MODULES, without_modules))
+        steps += [(ChangeKind.MODULES, without_modules), (ChangeKind.FIREWALL, tables)]
     if era.overlay_by is OverlayBy.HOOK:
         steps.append((ChangeKind.PREINIT, hook))
     changes: list[Change] = []
@@ -74,6 +80,21 @@ def _add_hook(root: RootTree, generated: RootTree, *, uuid: str) -> Changed:
         Change(ChangeKind.PREINIT, f"/{HOOK_PATH} lays the overlay in preinit"),
         Change(ChangeKind.PREINIT, f"/{MD5_STAMP_PATH} stays the same from boot to boot"),
     )
+
+
+def _add_tables(root: RootTree, generated: RootTree) -> Changed:
+    """For fw3, which 14.07 to 21.02 have; later /sbin/fw3 is a link to fw4, which has no use for such tables."""
+    fw3 = root.resolve("sbin/fw3")
+    if fw3 is None or fw3.kind is not Kind.FILE or fw3.path != "sbin/fw3":
+        return root, ()
+    script = asset("initramfs/openwrt/iptables").read_text()
+    service = RootTree([file(TABLES_PATH, script, mode=0o755, source=_SOURCE)])
+    for path, target in (service_links(posixpath.basename(TABLES_PATH), script) or {}).items():
+        service.add(symlink(path, target, source=_SOURCE))
+    generated.overlay(service)
+    changed = RootTree(root)
+    changed.overlay(service)
+    return changed, (Change(ChangeKind.FIREWALL, f"/{TABLES_PATH} has iptables' tables made before fw3 fills them"),)
 
 
 def _use_banner(root: RootTree) -> Changed:

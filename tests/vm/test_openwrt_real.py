@@ -51,6 +51,8 @@ _LIST = (
 )  # fmt: skip
 # The LAN, a bridge with an address, as every release configures it by itself.
 _LAN = "n=0; until ifconfig br-lan 2>/dev/null | grep 'inet addr:' || [ $n = 60 ]; do n=$((n + 1)); sleep 1; done"
+# fw3, fw4 and the scripts before them all make this chain, and before the network is up.
+_FIREWALL = "(iptables -n -L; nft list ruleset) 2>/dev/null | grep syn_flood"
 # kmodloader's modprobe says "already loaded", or nothing; up to 15.05 with a status of 255.
 _LOAD_AGAIN = "modprobe $(sed 's/ .*//;q' /proc/modules)"
 # What the builder changes, /init adds, or a running system writes into its root.
@@ -96,6 +98,7 @@ def prove(
             else:
                 assert "kept" in shell.run("cat /etc/config/system").output
                 assert "inet addr:" in shell.run(f"({_LAN})", timeout_seconds=SECONDS).output
+                assert "syn_flood" in shell.run(_FIREWALL).output
                 assert "failed" not in shell.run(_LOAD_AGAIN).output
             power_off(session)
     assert len(uuids) == 1

@@ -8,8 +8,8 @@ import pytest
 
 from livebuilder.openwrt.change import ChangeKind
 from livebuilder.openwrt.eras import ERAS, OverlayBy
-from livebuilder.openwrt.root import HOOK_PATH, MD5_STAMP_PATH, PreparedRoot, prepare_root
-from livebuilder.tree import RootTree, directory, file
+from livebuilder.openwrt.root import HOOK_PATH, MD5_STAMP_PATH, TABLES_PATH, PreparedRoot, prepare_root
+from livebuilder.tree import RootTree, directory, file, symlink
 
 HOOK_ERA = next(era for era in ERAS if era.overlay_by is OverlayBy.HOOK)
 INIT_ERA = next(era for era in ERAS if era.overlay_by is OverlayBy.INIT)
@@ -21,6 +21,7 @@ def wrong_root() -> RootTree:
         [
             file("etc/banner", "OpenWrt\n"), file("etc/shadow", "root:::\n", mode=0o644), directory("root"),
             file("lib/modules/4.14.63/ext4.ko", b"old"), file("sbin/block", b"elf", mode=0o755), directory("tmp"),
+            file("sbin/fw3", b"elf", mode=0o755),
         ]
     )  # fmt: skip
     return RootTree(replace(entry, uid=1000, gid=1000) for entry in tree)
@@ -51,8 +52,8 @@ def test_all_kept_is_the_root_itself() -> None:
 
 
 def test_the_hook_is_for_the_eras_whose_shell_mounts_the_root() -> None:
-    assert not list(prepare(wrong_root(), hook=False).generated)
-    hook = prepare(wrong_root())
+    assert HOOK_PATH not in prepare(wrong_root(), hook=False).generated
+    hook = prepare(wrong_root(), ChangeKind.FIREWALL)
     assert [entry.path for entry in hook.generated] == [MD5_STAMP_PATH, "lib", "lib/preinit", HOOK_PATH]
     stamp = hook.generated[MD5_STAMP_PATH].content.read()
     assert stamp == prepare(wrong_root()).generated[MD5_STAMP_PATH].content.read()
@@ -61,6 +62,15 @@ def test_the_hook_is_for_the_eras_whose_shell_mounts_the_root() -> None:
 
 def test_the_roots_own_kernel_keeps_its_modules() -> None:
     assert "lib/modules/4.14.63/ext4.ko" in prepare(wrong_root(), foreign_kernel=False).root
+
+
+def test_fw3_finds_its_tables_on_another_kernel() -> None:
+    root = prepare(wrong_root(), hook=False).root
+    assert root[TABLES_PATH].mode == 0o755
+    assert root["etc/rc.d/S18livebuilder-iptables"].target == "../init.d/livebuilder-iptables"
+    fw4 = RootTree([file("sbin/fw4", b""), symlink("sbin/fw3", "fw4")])
+    for others in (prepare(wrong_root(), foreign_kernel=False), prepare(fw4)):
+        assert TABLES_PATH not in others.root
 
 
 def test_two_overlays_over_one_another_are_warned_of() -> None:
