@@ -98,7 +98,14 @@ def plan_openwrt(
     if dropped:
         warnings.append(f"OpenWrt's kmodloader cannot hold the names of these modules, left out: {', '.join(dropped)}")
     if foreign:
-        tree, listed = module_layer(_foreign(profile, kernel, index, tree), era=root.era)
+        # No list of the root has these by the names they have here, and old ones of kmodloader know no aliases.
+        unlisted = [
+            found
+            for name in wanted
+            for found in map(module_name, index.find(name))
+            if name in LINKED_IN or found != name
+        ]
+        tree, listed = module_layer(_foreign(profile, kernel, index, tree, unlisted), era=root.era)
         changes += listed + _lacking(wanted, index, kernel)
     return OpenwrtPlan(root.release, root.era, prepared, tree, early, changes, tuple(warnings), root.added)
 
@@ -108,17 +115,18 @@ def is_own_kernel(profile: Profile) -> bool:
     return profile.root.source == "openwrt" and profile.kernel.source == "files" and profile.kernel.modules is None
 
 
-def _foreign(profile: Profile, kernel: Kernel, index: ModuleIndex, tree: RootTree) -> ForeignModules:
+def _foreign(
+    profile: Profile, kernel: Kernel, index: ModuleIndex, tree: RootTree, unlisted: Sequence[str]
+) -> ForeignModules:
     early = [path for name in _EARLY_FEATURES for path in index.expand(name, may_be_empty=True)]
     listed = [name for name in profile.modules.features if name not in (*_EARLY_FEATURES, *_NOT_LISTED)]
     late = [path for name in listed for path in index.expand(name)]
-    late += [path for name in LINKED_IN for path in index.find(name)]
-    extra = profile.modules.extra
+    extra = (*profile.modules.extra, *unlisted)
     return ForeignModules(
         kernel.release,
         tree,
         early=loadable_names(index, early, named=[module_name(path) for path in early]),
-        late=loadable_names(index, [*late, *index.closure(extra)], named=(*extra, *LINKED_IN)),
+        late=loadable_names(index, [*late, *index.closure(extra)], named=extra),
     )
 
 

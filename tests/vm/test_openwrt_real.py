@@ -50,9 +50,10 @@ _LIST = (
     " find . -xdev | while read -r p; do ls -lnd \"$p\"; done >/overlay/modes; cp /proc/mounts /overlay/mounts; sync"
 )  # fmt: skip
 # The LAN, a bridge with an address, as every release configures it by itself.
-_LAN = "n=0; until ifconfig br-lan 2>/dev/null | grep 'inet addr:' || [ $n = 60 ]; do n=$((n + 1)); sleep 1; done"
-# fw3, fw4 and the scripts before them all make this chain, and before the network is up.
-_FIREWALL = "(iptables -n -L; nft list ruleset) 2>/dev/null | grep syn_flood"
+_UNTIL = "(n=0; until {0} || [ $n = 60 ]; do n=$((n + 1)); sleep 1; done)"
+_LAN = _UNTIL.format("ifconfig br-lan 2>/dev/null | grep 'inet addr:'")
+# fw3, fw4 and the scripts before them all make this chain; when the LAN comes up they do it once more.
+_FIREWALL = _UNTIL.format("(iptables -n -L; nft list ruleset) 2>/dev/null | grep syn_flood")
 # kmodloader's modprobe says "already loaded", or nothing; up to 15.05 with a status of 255.
 _LOAD_AGAIN = "modprobe $(sed 's/ .*//;q' /proc/modules)"
 # What the builder changes, /init adds, or a running system writes into its root.
@@ -97,8 +98,8 @@ def prove(
                 assert shell.run(f"({_RENAME})").status == 0
             else:
                 assert "kept" in shell.run("cat /etc/config/system").output
-                assert "inet addr:" in shell.run(f"({_LAN})", timeout_seconds=SECONDS).output
-                assert "syn_flood" in shell.run(_FIREWALL).output
+                assert "inet addr:" in shell.run(_LAN, timeout_seconds=SECONDS).output
+                assert "syn_flood" in shell.run(_FIREWALL, timeout_seconds=SECONDS).output
                 assert "failed" not in shell.run(_LOAD_AGAIN).output
             power_off(session)
     assert len(uuids) == 1
@@ -169,7 +170,7 @@ def test_a_squashfs_in_failsafe_has_the_settings_aside(tmp_path: Path) -> None:
     with booting(image, *words, machine="pc-modern", sticks=[Stick(stick)], log=tmp_path / "boot.log") as session:
         boot, shell = observe(session)
         seen = shell.run("cat /etc/mine /overlay/upper/etc/mine").output
-        lan = shell.run(f"({_LAN})", timeout_seconds=SECONDS).output
+        lan = shell.run(_LAN, timeout_seconds=SECONDS).output
         mounts = shell.run("cat /proc/mounts").output
         power_off(session)
     assert (boot.record.failsafe, boot.record.storage.state, boot.record.root.mode) == (True, "volatile", "squashfs")
