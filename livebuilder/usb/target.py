@@ -124,8 +124,7 @@ class Target:
         for piece, wanted in read_pieces(extents, aligned(PIECE_BYTES), progress):
             with self._explained("writing", at=piece.offset):
                 self._write_from(wanted, piece.offset)
-                if not self.is_disk:  # have it written now and not all at the end (mm/fadvise.c)
-                    os.posix_fadvise(self.fd, piece.offset, piece.length, os.POSIX_FADV_DONTNEED)
+                self._forget_before(piece.end)
 
     def flush(self) -> None:
         """Have all that was written on the disk, and out of the disk's own memory."""
@@ -158,13 +157,13 @@ class Target:
         """Read all of `extents` from the disk itself and compare; raises at the first difference."""
         with self._explained("flushing"):
             os.fsync(self.fd)
-            if not self.is_disk:
-                os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._forget_before(self.size_bytes)
         memory = aligned(PIECE_BYTES)
         for piece, wanted in read_pieces(extents, memoryview(bytearray(PIECE_BYTES)), progress):
             found = memory[: piece.length]
             with self._explained("reading back", at=piece.offset):
                 self._read_into(found, piece.offset)
+                self._forget_before(piece.offset)
             if not _same(wanted, found):
                 self._tell_difference(piece.offset, wanted=wanted, found=found)
         self.state = VERIFIED
@@ -197,6 +196,14 @@ class Target:
             if count == 0:
                 raise OSError(errno.EIO, "it ends before that")
             done += count
+
+    def _forget_before(self, end: int) -> None:
+        """Have what an image file's cache holds before `end` written, and its memory used again (mm/fadvise.c).
+
+        What follows would get other memory, which in a virtual machine may have to be had from its host first.
+        """
+        if end and not self.is_disk:
+            os.posix_fadvise(self.fd, 0, end, os.POSIX_FADV_DONTNEED)
 
     def _is_still_named(self) -> bool:
         ours = os.fstat(self.fd)
