@@ -65,8 +65,8 @@ class Sticks:
     def _blank(self, name: str) -> Path:
         """A stick a little larger than the ISO, its blocks written once, none of it in the page cache.
 
-        What the cache had of it was freed a moment ago: memory that nobody used for some seconds is slow to get in a
-        virtual machine, and that would fall to whichever side is not the one that was measured before.
+        Memory that nobody used for some seconds is slow to get in a virtual machine, and would fall to whichever side
+        wants it first: so as much as either side can use was in use a moment ago.
         """
         image = self.folder / name
         with image.open("wb") as stream:
@@ -74,6 +74,8 @@ class Sticks:
                 stream.write(bytes(MIB))
             os.fsync(stream.fileno())
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        used = b"\1" * (2 * LIVE_BYTES)
+        del used
         return image
 
 
