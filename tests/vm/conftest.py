@@ -37,6 +37,19 @@ def small_image(tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
     return BuiltImage(shared_folder(tmp_path_factory, "small-image", build_small))
 
 
+# What a guest's kernel says when QEMU 7.2 (TCG) gives it an interrupt just behind a cmpxchg8b: the flags that are saved
+# then have bits of a pointer in them, and with the wrong ones the way back is a double fault. Seen twice in some
+# thousand boots, both times in the kernel's kmem_cache_alloc.
+_QEMU_FAULT = "Kernel panic - not syncing: Fatal exception in interrupt"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that meets it is run once more; every other failure is one."""
+    for item in items:
+        if item.get_closest_marker("vm"):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=_QEMU_FAULT))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
