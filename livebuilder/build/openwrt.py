@@ -91,7 +91,8 @@ def plan_openwrt(
         return OpenwrtPlan(root.release, root.era, prepared, *plain, changes, prepared.warnings, root.added)
     limit = root.era.name_limit
     wanted = (*wanted_by_root(root.tree), *LINKED_IN) if foreign else ()
-    more = [path for name in wanted for path in index.find(name)]
+    found = {name: index.find(name) for name in wanted}
+    more = [path for paths in found.values() for path in paths]
     tree, dropped = flatten(module_tree(kernel, index, [*chosen, *more]), kernel.release, name_limit=limit)
     early, _ = flatten(module_tree(kernel, index, base), kernel.release, name_limit=limit)
     warnings = [*prepared.warnings]
@@ -100,13 +101,13 @@ def plan_openwrt(
     if foreign:
         # No list of the root has these by the names they have here, and old ones of kmodloader know no aliases.
         unlisted = [
-            found
-            for name in wanted
-            for found in map(module_name, index.find(name))
-            if name in LINKED_IN or found != name
+            module_name(path)
+            for name, paths in found.items()
+            for path in paths
+            if name in LINKED_IN or module_name(path) != name
         ]
         tree, listed = module_layer(_foreign(profile, kernel, index, tree, unlisted), era=root.era)
-        changes += listed + _lacking(wanted, index, kernel)
+        changes += listed + _lacking([name for name, paths in found.items() if not paths], index, kernel)
     return OpenwrtPlan(root.release, root.era, prepared, tree, early, changes, tuple(warnings), root.added)
 
 
@@ -130,8 +131,8 @@ def _foreign(
     )
 
 
-def _lacking(wanted: Sequence[str], index: ModuleIndex, kernel: Kernel) -> tuple[Change, ...]:
-    lacking = [name for name in wanted if not index.find(name) and not index.is_builtin(name)]
+def _lacking(not_found: Sequence[str], index: ModuleIndex, kernel: Kernel) -> tuple[Change, ...]:
+    lacking = [name for name in not_found if not index.is_builtin(name)]
     if not lacking:
         return ()
     text = f"Linux {kernel.release} has no {', '.join(lacking)}, which the root wants"
