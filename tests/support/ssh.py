@@ -57,7 +57,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for_ssh(shell: GuestShell) -> None:
+def wait_for_ssh(shell: GuestShell, address: str = "192.168.1.1") -> None:
     """dropbear starts when the kernel has gathered randomness, which the boot does not wait for."""
-    listening = "until netstat -ltn | grep -q '192.168.1.1:22 '; do sleep 0.2; done"
+    listening = f"until netstat -ltn | grep -q '{address}:22 '; do sleep 0.2; done"
     assert shell.run(listening, timeout_seconds=SECONDS).status == 0

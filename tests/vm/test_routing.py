@@ -26,6 +26,7 @@ from tests.support.boots import SECONDS, booting, observe, power_off
 from tests.support.builds import BuiltImage, run_command
 from tests.support.documents import assert_documented
 from tests.support.scanner import ALL_PORTS, UDP_PORTS, Found, plugged_in
+from tests.support.ssh import wait_for_ssh
 from tests.support.sticks import stick_image
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
@@ -206,10 +207,6 @@ def ssh(peer: Peer, address: str, command: str = "hostname", *, key: str = "/tmp
     return peer.shell.run(f"dbclient -i {key} root@{address} {command} 2>/tmp/ssh", timeout_seconds=60)
 
 
-def wait_for_ssh(router: Peer, address: str) -> None:
-    router.run(f"until netstat -ltn | grep -q '{address}:22 '; do sleep 0.2; done", timeout_seconds=SECONDS)
-
-
 def know_host(peer: Peer, host_key: str, *names: str) -> None:
     """Without that the client asks a person."""
     lines = "".join(f"echo {name} {host_key};" for name in names)
@@ -218,7 +215,7 @@ def know_host(peer: Peer, host_key: str, *names: str) -> None:
 
 def assert_ssh_from_lan_only(router: Peer, client: Peer, provider: Peer, owner: Owner) -> None:
     outside = leases_given(provider)[-1]
-    wait_for_ssh(router, "192.168.1.1")
+    wait_for_ssh(router.shell)
     host_key = " ".join(router.run(f"dropbearkey -y -f {HOST_KEY} | grep ^ssh-").split()[:2])
     for peer in (client, provider):
         owner.come_to(peer)
@@ -231,7 +228,7 @@ def assert_ssh_from_lan_only(router: Peer, client: Peer, provider: Peer, owner: 
 
 def cut_off(router: Peer, client: Peer) -> None:
     """Over ssh the LAN gets another address, and whoever has asked for that is no longer in its network."""
-    wait_for_ssh(router, "192.168.1.1")
+    wait_for_ssh(router.shell)
     said = ssh(client, "192.168.1.1", "router set lan 10.1.1.1/24")
     assert said.status == 0 and "Without this within 60 seconds all is as before: router confirm" in said.output
     known = wait_for_status(router, lambda known: known["lan"]["address"] == "10.1.1.1")
@@ -239,7 +236,7 @@ def cut_off(router: Peer, client: Peer) -> None:
 
 
 def assert_confirmed_from_the_new_address(router: Peer, client: Peer) -> Lease:
-    wait_for_ssh(router, "10.1.1.1")
+    wait_for_ssh(router.shell, "10.1.1.1")
     replug(client)
     lease = wait_for_lease(client, beginning="10.1.1.")
     assert ssh(client, "10.1.1.1", "router confirm").output == "The change stays.\n"
